@@ -1,0 +1,1 @@
+"""The vocabulary: values, laws and names. Pure, and imports nothing of ours."""

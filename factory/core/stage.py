@@ -1,0 +1,123 @@
+"""What a stage is: a named, versioned function from declared columns of a batch to declared new columns.
+
+Same rows, same order, nothing but the declared columns in and out. The factory function runs once per worker (models and
+tables are loaded there); the function it returns is pure.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from factory.core.config import Config
+
+BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch]
+Columns = Mapping[str, pa.DataType]
+
+KINDS = {
+    "sources": "source",
+    "extractors": "extractor",
+    "normalizers": "normalizer",
+    "scorers": "scorer",
+    "linkers": "linker",
+    "filters": "filter",
+    "selectors": "selector",
+    "mixers": "mixer",
+    "packers": "packer",
+    "rewriters": "rewriter",
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One entry of the catalogue.
+
+    `make(config)` gives the BatchFunction. `reads` and `writes` may depend on the settings. `train`, where there is one,
+    makes the model file the stage needs (see `Training`); `make` then gets it as `make(config, model_path)`. `fit`, on a
+    filter that compares documents with each other, gets one snapshot's table (its columns and `doc_id`, only documents no
+    other rule drops) and returns plain numbers; `make` then gets them as `make(config, fitted)`.
+    """
+
+    name: str
+    kind: str
+    version: int
+    config: type[Config]
+    make: Callable[..., Any]
+    reads: tuple[str, ...] | Callable[[Any], tuple[str, ...]]
+    writes: Columns | Callable[[Any], Columns]
+    train: "Training | None" = None
+    fit: Callable[[Any, pa.Table], dict[str, Any]] | None = None
+    doc: str = ""
+
+    def reads_for(self, config: Config) -> tuple[str, ...]:
+        return self.reads(config) if callable(self.reads) else self.reads
+
+    def writes_for(self, config: Config) -> dict[str, pa.DataType]:
+        return dict(self.writes(config) if callable(self.writes) else self.writes)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Documents a training wants: from `source` (a label of the recipe), or from files at `uri`.
+
+    `documents` bounds how many, chosen by hash(seed, doc_id), so that a larger sample contains the smaller one.
+    """
+
+    role: str
+    documents: int
+    source: str | None = None
+    uri: str | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a stage's model is made.
+
+    `samples(config)` says which documents it learns from; `fit(config, texts, directory, seed)` gets {role: list of texts},
+    writes the model into `directory` and returns held-out metrics as plain numbers. `file` is the model's file name.
+    Where the settings name a ready model, `ready(config)` gives its path or URL and its sha256 (None: not pinned).
+    """
+
+    file: str
+    samples: Callable[[Any], Iterable[Sample]]
+    fit: Callable[[Any, Mapping[str, list[str]], str, int], dict[str, Any]]
+    ready: Callable[[Any], tuple[str, str | None] | None] = lambda config: None
+    wanted: Callable[[Any], bool] = lambda config: True
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file a source may read: `name` is its path below the snapshot, `identity` pins its content."""
+
+    uri: str
+    name: str
+    size: int
+    identity: str
+
+
+@dataclass(frozen=True)
+class InputPart:
+    """A byte range of an input file that one task reads: records that *begin* in [start, stop)."""
+
+    file: InputFile
+    start: int
+    stop: int
+
+    @property
+    def identity(self) -> str:
+        return f"{self.file.identity}-{self.start}-{self.stop}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a source stage's factory returns.
+
+    `split(file, part_bytes)` cuts a file into ranges without reading it through; `read(stream, part)` yields RAW batches
+    (columns `doc_id`, `source`, `snapshot` may be left out: the documents step fills them from `key`), where each batch
+    has the additional column `key`, the record's identity within its file or source.
+    """
+
+    split: Callable[[InputFile, int], list[InputPart]]
+    read: Callable[[BinaryIO, InputPart], Iterator[pa.RecordBatch]]

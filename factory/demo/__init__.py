@@ -1,0 +1,1 @@
+"""The offline demonstration: real documentation of what is installed, served, crawled and curated."""

@@ -1,0 +1,1 @@
+"""How a trained proxy is judged: tasks, likelihoods, metrics, statistics, leaderboard."""

@@ -1,0 +1,387 @@
+"""Experiments ranked by what their proxies can prove, and by nothing else.
+
+In: evaluated runs. Out: for each scale the experiments with their scores, both intervals of each, the difference to the base
+experiment and the verdict on it. What always holds:
+
+- A rank is one more than the number of experiments *proven* better, so experiments whose differences lie inside the noise
+  share a rank.
+- Verdicts against the base are one family and those among the other experiments another; each is corrected by Holm's
+  method, so trying many experiments does not make one of them win by luck.
+- A task that an experiment lacks in any of its runs is N/A for it, never a mean over fewer runs or fewer domains.
+- Without the base experiment at a scale there is no leaderboard of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from factory.core.errors import FactoryError, suggest
+from factory.evaluation.runs import Answers, Invalid, Questions, Run, align, join
+from factory.evaluation.statistics import (
+    LEVEL,
+    RESAMPLES,
+    Array,
+    Interval,
+    Noise,
+    Sample,
+    Verdict,
+    bootstrap_means,
+    holm,
+    judge,
+    means,
+    minimal_detectable_difference,
+    percentile_interval,
+    pooled_noise,
+    t_interval,
+)
+from factory.evaluation.tasks import HIGHER_IS_BETTER, BitsPerByte
+
+# What a row tells of the training, and where a run's record has it; the mean over an experiment's runs.
+FACTS: Mapping[str, tuple[str, ...]] = {
+    "parameters": ("parameters", "non_embedding"),
+    "tokens": ("tokens_seen",),
+    "unique_tokens": ("unique_tokens",),
+    "epochs": ("epochs",),
+    "flops": ("flops",),
+    "documents_kept": ("documents_kept",),
+}
+
+MISSING = "N/A"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds, with the interval over other seeds and the one over other items."""
+
+    value: float
+    by_seed: tuple[float, ...]
+    seed_interval: Interval | None
+    item_interval: Interval
+
+
+@dataclass(frozen=True)
+class Row:
+    """One experiment at one scale."""
+
+    rank: int | None  # None where the primary metric is missing
+    experiment: str
+    scale: str
+    seeds: tuple[int, ...]
+    primary: Estimate | None
+    domains: Mapping[str, float]  # of the primary metric
+    tasks: Mapping[str, Estimate | None]
+    against_base: Verdict | None  # None for the base itself and where the primary metric is missing
+    p_holm: float | None
+    facts: Mapping[str, float | None]
+
+    @property
+    def verdict(self) -> str:
+        return MISSING if self.against_base is None else self.against_base.outcome
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """How much of a task's spread is seeds: below `detectable`, a difference between two experiments is not seen."""
+
+    scale: str
+    task: str
+    metric: str
+    noise: Noise
+    spread: float | None  # standard deviation of the experiments' means
+    detectable: float | None  # at 80 % power, with the fewest seeds any experiment has (at least 2)
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    base: str
+    primary: str
+    primary_tasks: tuple[str, ...]  # what the primary metric is made of
+    metric: str
+    higher_is_better: bool
+    rows: tuple[Row, ...]
+    noise: tuple[NoiseFloor, ...]
+    invalid: tuple[Invalid, ...]
+    metrics: Mapping[str, str]  # task to metric
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: no NaN, only what JSON knows."""
+        data = _plain(asdict(self))
+        for row, shown in zip(self.rows, data["rows"], strict=True):
+            shown["verdict"] = row.verdict
+        return dict(data)
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """A header and rows of text, best first."""
+        # A primary metric that is one task is that task's column already.
+        tasks = [task for task in self.metrics if (task,) != self.primary_tasks]
+        header = ["rank", "experiment", "scale", "seeds", self.primary, "difference", "verdict", *tasks]
+        header += [fact.replace("_", " ") for fact in FACTS]
+        return header, [_cells(row, tasks, row.experiment == self.base) for row in self.rows]
+
+
+def leaderboard(
+    runs: Sequence[Run], base: str, primary: str | None = None, *, resamples: int = RESAMPLES
+) -> Leaderboard:
+    """The leaderboard of all scales. `primary` is a task; None means the bits per byte of all held-out domains."""
+    _check(runs, base)
+    rows: list[Row] = []
+    floors: list[NoiseFloor] = []
+    invalid: list[Invalid] = []
+    metrics: dict[str, str] = {}
+    name, metric, labels = "", "", list[str]()
+    for scale in dict.fromkeys(run.scale for run in runs):
+        tasks, answers, left_out = align([run for run in runs if run.scale == scale], base)
+        invalid += left_out
+        if not any(one.run.experiment == base for one in answers):
+            reasons = "; ".join(f"seed {one.seed}: {one.reason}" for one in left_out if one.experiment == base)
+            raise FactoryError(f"No run of the base experiment '{base}' at scale '{scale}' can be ranked ({reasons}).")
+        name, labels = _primary(tasks, primary)
+        joined, whole = join({label: tasks[label] for label in labels}, answers, name)
+        metric = joined.metric
+        metrics |= {label: questions.metric for label, questions in tasks.items()}
+        fields = {label: _Field(label, questions, answers, scale, resamples) for label, questions in tasks.items()}
+        top = _Field(name, joined, whole, scale, resamples)
+        if base not in top.samples:
+            raise FactoryError(
+                f"The base experiment '{base}' lacks the primary metric ({', '.join(labels)}) in a run at scale '{scale}'. "
+                "Evaluate all its runs on it."
+            )
+        rows += _rows(scale, base, answers, fields, top)
+        floors += [field.floor(scale) for field in ([top, *fields.values()] if len(labels) > 1 else fields.values())]
+    return Leaderboard(
+        base, name, tuple(labels), metric, HIGHER_IS_BETTER[metric], tuple(rows), tuple(floors), tuple(invalid), metrics
+    )
+
+
+class _Field:
+    """All experiments on one task at one scale: resampled together, and with one noise."""
+
+    def __init__(self, label: str, questions: Questions, answers: Sequence[Answers], scale: str, resamples: int):
+        self.label, self.questions = label, questions
+        by_experiment: dict[str, list[Array | None]] = {}
+        for one in answers:
+            by_experiment.setdefault(one.run.experiment, []).append(one.values.get(label))
+        complete = {
+            name: np.stack([array for array in arrays if array is not None])
+            for name, arrays in by_experiment.items()
+            if all(array is not None for array in arrays)
+        }
+        self.samples: dict[str, Sample] = {}
+        self.values = complete
+        if not complete:
+            return
+        stacked = np.concatenate(list(complete.values()))
+        scores = means(stacked, questions.weights, questions.domains)
+        drawn = bootstrap_means(
+            stacked, questions.weights, questions.domains, key=f"{scale}/{label}", resamples=resamples
+        )
+        at = 0
+        for name, array in complete.items():
+            self.samples[name] = Sample(scores[at : at + len(array)], drawn[:, at : at + len(array)])
+            at += len(array)
+
+    @property
+    def noise(self) -> Noise:
+        return pooled_noise(sample.seeds for sample in self.samples.values())
+
+    def estimate(self, experiment: str) -> Estimate | None:
+        sample = self.samples.get(experiment)
+        if sample is None:
+            return None
+        noise = self.noise
+        return Estimate(
+            float(sample.seeds.mean()),
+            tuple(float(score) for score in sample.seeds),
+            t_interval(sample.seeds, noise) if noise.dof else None,
+            percentile_interval(sample.resampled.mean(1)),
+        )
+
+    def domain_scores(self, experiment: str) -> dict[str, float]:
+        if experiment not in self.values:
+            return {}
+        weights, mean = self.questions.weights, self.values[experiment].mean(0)
+        own = [self.questions.domains == number for number in range(len(self.questions.names))]
+        return {
+            name: float(np.average(mean[mask], weights=weights[mask]))
+            for name, mask in zip(self.questions.names, own, strict=True)
+        }
+
+    def compare(self, base: str, other: str, key: str) -> Verdict:
+        pool = [sample.seeds for name, sample in self.samples.items() if name not in (base, other)]
+        higher = self.questions.higher_is_better
+        return judge(self.samples[base], self.samples[other], pool=pool, higher_is_better=higher, key=key)
+
+    def floor(self, scale: str) -> NoiseFloor:
+        noise = self.noise
+        middle = [float(sample.seeds.mean()) for sample in self.samples.values()]
+        fewest = max(2, min((len(sample.seeds) for sample in self.samples.values()), default=2))
+        return NoiseFloor(
+            scale,
+            self.label,
+            self.questions.metric,
+            noise,
+            float(np.std(middle, ddof=1)) if len(middle) > 1 else None,
+            minimal_detectable_difference(noise.sigma, fewest) if noise.dof else None,
+        )
+
+
+def _rows(scale: str, base: str, answers: Sequence[Answers], fields: Mapping[str, _Field], top: _Field) -> list[Row]:
+    names = list(dict.fromkeys(one.run.experiment for one in answers))
+    ranked = [name for name in names if name in top.samples]
+    others = [name for name in ranked if name != base]
+    versus_base, adjusted = _corrected({name: top.compare(base, name, f"{scale}/{base}/{name}") for name in others})
+    pairs, _ = _corrected({pair: top.compare(*pair, f"{scale}/{'/'.join(pair)}") for pair in combinations(others, 2)})
+    beaten: dict[str, int] = dict.fromkeys(ranked, 0)
+    for (first, second), verdict in [*pairs.items(), *(((base, name), one) for name, one in versus_base.items())]:
+        if verdict.outcome != "undecided":
+            beaten[first if verdict.outcome == "better" else second] += 1
+    rows = []
+    for name in names:
+        runs = [one.run for one in answers if one.run.experiment == name]
+        rows.append(
+            Row(
+                rank=beaten[name] + 1 if name in beaten else None,
+                experiment=name,
+                scale=scale,
+                seeds=tuple(run.seed for run in runs),
+                primary=top.estimate(name),
+                domains=top.domain_scores(name),
+                tasks={label: field.estimate(name) for label, field in fields.items()},
+                against_base=versus_base.get(name),
+                p_holm=adjusted.get(name),
+                facts={fact: _mean_fact(runs, path) for fact, path in FACTS.items()},
+            )
+        )
+    sign = -1 if top.questions.higher_is_better else 1
+    return sorted(
+        rows,
+        key=lambda row: (
+            row.rank is None,
+            row.rank or 0,
+            sign * row.primary.value if row.primary else 0.0,
+            row.experiment,
+        ),
+    )
+
+
+def _corrected(found: Mapping[Any, Verdict]) -> tuple[dict[Any, Verdict], dict[Any, float]]:
+    """The verdicts of one family after Holm's correction, and their adjusted p-values."""
+    known = {key: one.p for key, one in found.items() if one.p is not None}
+    adjusted = dict(zip(known, holm(list(known.values())), strict=True))
+    verdicts = {}
+    for key, one in found.items():
+        p = adjusted.get(key)
+        if one.outcome != "undecided" and p is not None and p >= 1 - LEVEL:
+            reason = f"p = {one.p:.2g}, and {p:.2g} as one of {len(found)} comparisons (Holm)"
+            one = replace(one, outcome="undecided", reason=reason)
+        verdicts[key] = one
+    return verdicts, adjusted
+
+
+def _check(runs: Sequence[Run], base: str) -> None:
+    names = {run.experiment for run in runs}
+    if base not in names:
+        raise FactoryError(
+            f"The base experiment '{base}' has no run, so there is nothing to compare with.{suggest(base, names)}"
+        )
+    for scale in dict.fromkeys(run.scale for run in runs):
+        if not any(run.experiment == base and run.scale == scale for run in runs):
+            others = sorted({run.experiment for run in runs if run.scale == scale})
+            raise FactoryError(
+                f"Scale '{scale}' has runs of {', '.join(others)} but none of the base experiment '{base}'. "
+                f"Train '{base}' at that scale, or leave the scale out."
+            )
+    seen: set[tuple[str, str, int]] = set()
+    for run in runs:
+        key = (run.experiment, run.scale, run.seed)
+        if key in seen:
+            raise FactoryError(f"Two runs are {run.name}: the same training must not count twice.")
+        seen.add(key)
+
+
+def _primary(tasks: Mapping[str, Questions], primary: str | None) -> tuple[str, list[str]]:
+    """The primary metric's name and the tasks it is made of."""
+    if primary is not None:
+        if primary not in tasks:
+            raise FactoryError(
+                f"No task of these runs is named '{primary}', the primary metric.{suggest(primary, tasks)}"
+            )
+        return primary, [primary]
+    labels = [label for label, questions in tasks.items() if questions.metric == BitsPerByte.metric]
+    if not labels:
+        raise FactoryError(
+            "No held-out set was evaluated, so there is no primary metric. Add a task with `use: bits_per_byte`, or name one "
+            f"of {', '.join(tasks)} as primary."
+        )
+    return BitsPerByte.metric, labels
+
+
+def _mean_fact(runs: Sequence[Run], path: Sequence[str]) -> float | None:
+    numbers = [_fact(run.record, path) for run in runs]
+    known = [number for number in numbers if number is not None]
+    return float(np.mean(known)) if len(known) == len(numbers) else None
+
+
+def _fact(record: Mapping[str, Any], path: Sequence[str]) -> float | None:
+    value: Any = record
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _cells(row: Row, tasks: Sequence[str], is_base: bool) -> list[str]:
+    verdict = row.against_base
+    difference = MISSING
+    if verdict is not None:
+        difference = f"{verdict.difference:+.4f}" + _half(verdict.interval, verdict.difference)
+    return [
+        MISSING if row.rank is None else str(row.rank),
+        row.experiment,
+        row.scale,
+        str(len(row.seeds)),
+        _shown(row.primary),
+        "" if is_base else difference,
+        "base" if is_base else _verdict_shown(row),
+        *(_shown(row.tasks.get(task)) for task in tasks),
+        *(_number(row.facts[fact]) for fact in FACTS),
+    ]
+
+
+def _verdict_shown(row: Row) -> str:
+    one = row.against_base
+    if one is not None and one.outcome == "undecided" and one.seeds_needed is not None:
+        return f"undecided ({one.seeds_needed} seeds would do)"
+    return row.verdict
+
+
+def _shown(estimate: Estimate | None) -> str:
+    return MISSING if estimate is None else f"{estimate.value:.4f}" + _half(estimate.seed_interval, estimate.value)
+
+
+def _half(interval: Interval | None, centre: float) -> str:
+    return "" if interval is None else f" ± {interval.high - centre:.4f}"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return MISSING
+    if abs(value) >= 1e9:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 100 else f"{value:.3g}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, Interval):
+        return {"low": _plain(value.low), "high": _plain(value.high)}
+    if isinstance(value, Noise):
+        return {"sigma": _plain(value.sigma), "dof": value.dof}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

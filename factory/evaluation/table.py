@@ -1,0 +1,33 @@
+"""The rows an evaluation leaves: one for every item, with what is needed to average, compare and look again.
+
+A task's score is the mean over its domains of the weighted mean of `value`: for bits per byte, weights are UTF-8 bytes, so
+that a domain's score is its nats over its bytes; for accuracy they are 1.
+"""
+
+import pyarrow as pa
+
+EVALUATION = pa.schema(
+    [
+        pa.field("task", pa.string(), nullable=False),  # label in the recipe
+        pa.field("task_digest", pa.string(), nullable=False),  # settings and files: equal means the same questions
+        pa.field("metric", pa.string(), nullable=False),  # name@version, see tasks.HIGHER_IS_BETTER
+        pa.field("domain", pa.string(), nullable=False),
+        pa.field("item", pa.string(), nullable=False),  # file:line, lines counted from 0; once in a task
+        pa.field("value", pa.float64()),  # null when the model gave no finite number
+        pa.field("weight", pa.float64(), nullable=False),
+        pa.field("gold", pa.int32()),
+        pa.field("predicted", pa.int32()),
+        pa.field("tied", pa.bool_()),  # several choices were best; the first of them counts
+        pa.field("baseline", pa.float64()),  # what guessing gives: 1/k
+        pa.field("nats", pa.float64()),  # -ln p of the document, or of the right choice
+        pa.field("bytes", pa.int64(), nullable=False),  # of that text
+        pa.field("tokens", pa.int64(), nullable=False),
+        pa.field("bpb_gold", pa.float64()),  # nats / (ln 2 · bytes)
+        pa.field("correct_prob", pa.float64()),  # p of the right choice, p_j = exp(ln p / length) in the task's lengths
+        pa.field("total_prob", pa.float64()),  # Σ p_j
+        pa.field("norm_prob", pa.float64()),  # p of the right choice / Σ p_j
+        pa.field("margin", pa.float64()),  # p of the right choice - the best wrong one
+        pa.field("choice_nats", pa.list_(pa.float64())),  # of every choice, so that any other normalisation can follow
+        pa.field("truncated", pa.bool_(), nullable=False),  # context was cut from the left
+    ]
+)

@@ -1,0 +1,273 @@
+"""The graph of a recipe: every dataset it stands for, what each is made of and from. Nothing is read or run here."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from factory.core.fingerprint import canonical_json, fingerprint
+from factory.core.manifest import dataset_name
+from factory.recipes.inputs import Inputs
+from factory.recipes.recipe import Experiment, Recipe, Use
+from factory.recipes.references import pin_files, pin_model
+from factory.recipes.scale import proxy_scale
+
+# The order in which datasets are made. Column datasets share one pass over the text.
+KINDS = (
+    "documents",
+    "models",
+    "scores",
+    "keys",
+    "encodings",
+    "links",
+    "decisions",
+    "selection",
+    "mixture",
+    "tokens",
+    "proxies",
+    "evaluations",
+    "leaderboard",
+)
+COLUMN_KINDS = ("scores", "keys", "encodings")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One dataset to be. `spec` is its own identity; `upstream` are the names of the datasets it reads.
+
+    `models` are those of them whose digest changes what every part holds, and so is part of the fingerprint; the others
+    are read row by row, and a part made from the same rows is the same part. `files` pins inputs from outside.
+    """
+
+    kind: str
+    label: str
+    partition: str
+    spec: Mapping[str, Any]
+    upstream: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return dataset_name(self.kind, self.label, self.partition)
+
+    def fingerprint(self, digests: Mapping[str, str]) -> str:
+        """What should be made, given the digests of upstream models."""
+        return fingerprint({"spec": self.spec, "models": {name: digests[name] for name in self.models}})
+
+    def inputs(self, digests: Mapping[str, str]) -> dict[str, str]:
+        """Everything it is made from, by digest."""
+        return {**{name: digests[name] for name in self.upstream}, **self.files}
+
+
+def build_graph(recipe: Recipe, inputs: Inputs) -> dict[str, Node]:
+    """Every node by name, in the order they can be made."""
+    builder = _Builder(recipe, inputs)
+    nodes = [
+        *(builder.documents(snapshot) for snapshot in inputs),
+        *builder.models(),
+        *(node for snapshot in inputs for node in builder.columns(snapshot)),
+        *(node for snapshot in inputs for node in builder.links(snapshot)),
+        *(builder.decisions(experiment, snapshot) for experiment in recipe.experiments for snapshot in inputs),
+        *(node for experiment in recipe.experiments for node in builder.mixed(experiment)),
+        *(node for experiment in recipe.experiments for node in builder.judged(experiment)),
+    ]
+    if recipe.evaluate:
+        nodes.append(builder.leaderboard())
+    rank = {kind: index for index, kind in enumerate(KINDS)}
+    return {node.name: node for node in sorted(nodes, key=lambda node: rank[node.kind])}
+
+
+def column_owners(recipe: Recipe) -> dict[str, tuple[str, str, str]]:
+    """Which dataset a rule's column is stored in: column to (kind, label, stored name)."""
+    owners = {
+        f"{use.label}_{name}": ("scores", use.label, name)
+        for use in recipe.scorers
+        for name in use.stage.writes_for(use.config)
+    }
+    for linker in recipe.linkers:
+        for name in ("duplicate_of", "cluster", "cluster_size", "first_seen"):
+            owners[f"{linker.label}_{name}"] = ("links", linker.label, name)
+    return owners
+
+
+@dataclass
+class _Builder:
+    recipe: Recipe
+    inputs: Inputs
+
+    @property
+    def first(self) -> str:
+        """Models learn from the first snapshot, so that a later one never changes what was scored before."""
+        return min(self.inputs)
+
+    def first_of(self, source: str) -> str:
+        return min(snapshot for snapshot, sources in self.inputs.items() if source in sources)
+
+    def documents(self, snapshot: str) -> Node:
+        sources = self.inputs[snapshot]
+        spec = {label: self.source_spec(label) for label in sources}
+        files = {f"{label}:{file.name}": file.identity for label, found in sources.items() for file in found}
+        return Node("documents", "", snapshot, {"sources": spec}, files=files)
+
+    def source_spec(self, label: str) -> dict[str, Any]:
+        source = next(use for use in self.recipe.sources if use.label == label)
+        return {
+            **source.identity,
+            "part_bytes": source.part_bytes,
+            "extract": [use.identity for use in self.recipe.extract],
+        }
+
+    def models(self) -> list[Node]:
+        nodes = [self.tokenizer()]
+        for use in self.trained():
+            assert use.stage.train is not None
+            ready = use.stage.train.ready(use.config)
+            if ready is not None:
+                nodes.append(
+                    Node(
+                        "models",
+                        use.label,
+                        "",
+                        {"stage": use.stage.name, "ready": True},
+                        files=pin_model(*ready, self.recipe.folder),
+                    )
+                )
+                continue
+            samples = [
+                {"role": item.role, "documents": item.documents, "source": item.source, "uri": item.uri}
+                for item in use.stage.train.samples(use.config)
+            ]
+            spec = {**use.identity, "train": use.stage.train.version, "samples": samples, "seed": self.recipe.seed}
+            sources = [item["source"] for item in samples if isinstance(item["source"], str)]
+            upstream = {dataset_name("documents", "", self.first_of(source)) for source in sources}
+            nodes.append(
+                Node("models", use.label, "", spec, tuple(sorted(upstream)), files=self.reference_files(samples))
+            )
+        return nodes
+
+    def trained(self) -> list[Use]:
+        uses = [*self.recipe.scorers, *self.recipe.linkers]
+        return [use for use in uses if use.stage.train is not None]
+
+    def reference_files(self, samples: list[dict[str, Any]]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for item in samples:
+            if isinstance(item["uri"], str):
+                found.update(pin_files(item["uri"], self.recipe.folder))
+        return found
+
+    def tokenizer(self) -> Node:
+        settings = self.recipe.tokenizer
+        spec = {"tokenizer": settings.model_dump(mode="json", exclude={"bos", "eos"}), "seed": self.recipe.seed}
+        if settings.path is not None:
+            return Node(
+                "models",
+                "tokenizer",
+                "",
+                {"ready": True},
+                files=pin_model(settings.path, settings.sha256, self.recipe.folder),
+            )
+        return Node("models", "tokenizer", "", spec, (dataset_name("documents", "", self.first),))
+
+    def columns(self, snapshot: str) -> list[Node]:
+        documents = dataset_name("documents", "", snapshot)
+        trained = {use.label for use in self.trained()}
+        nodes = []
+        for kind, use in [*(("scores", u) for u in self.recipe.scorers), *(("keys", u) for u in self.recipe.linkers)]:
+            models = (dataset_name("models", use.label, ""),) if use.label in trained else ()
+            nodes.append(Node(kind, use.label, snapshot, use.identity, (documents, *models), models))
+        tokenizer = dataset_name("models", "tokenizer", "")
+        policy = {"bos": self.recipe.tokenizer.bos, "eos": self.recipe.tokenizer.eos}
+        nodes.append(Node("encodings", "", snapshot, policy, (documents, tokenizer), (tokenizer,)))
+        return nodes
+
+    def links(self, snapshot: str) -> list[Node]:
+        nodes = []
+        for linker in self.recipe.linkers:
+            scope = {
+                "snapshot": [snapshot],
+                "incremental": [other for other in self.inputs if other <= snapshot],
+                "global": list(self.inputs),
+            }[linker.scope]
+            upstream = [
+                dataset_name(kind, label, other)
+                for other in scope
+                for kind, label in (("documents", ""), ("keys", linker.label))
+            ]
+            spec = {**linker.identity, "scope": linker.scope, "keep": linker.keep}
+            nodes.append(Node("links", linker.label, snapshot, spec, tuple(upstream)))
+        return nodes
+
+    def decisions(self, experiment: Experiment, snapshot: str) -> Node:
+        owners = column_owners(self.recipe)
+        spec = {
+            "rules": [{"label": rule.label, "reads": rule.reads, **rule.identity} for rule in experiment.rules],
+            "seed": self.recipe.seed,
+        }
+        read = {owners[name][:2] for rule in experiment.rules for name in rule.reads if name in owners}
+        upstream = [dataset_name("documents", "", snapshot), dataset_name("encodings", "", snapshot)]
+        upstream += [dataset_name(kind, label, snapshot) for kind, label in sorted(read)]
+        return Node("decisions", experiment.label, snapshot, spec, tuple(upstream))
+
+    def mixed(self, experiment: Experiment) -> list[Node]:
+        label, seed = experiment.label, self.recipe.seed
+        decided = [dataset_name("decisions", label, snapshot) for snapshot in self.inputs]
+        documents = [dataset_name("documents", "", snapshot) for snapshot in self.inputs]
+        encodings = [dataset_name("encodings", "", snapshot) for snapshot in self.inputs]
+        selection = Node("selection", label, "", {"by": experiment.mixture.by}, (*decided, *documents, *encodings))
+        mixture = Node("mixture", label, "", experiment.mixture.identity, (selection.name,))
+        tokenizer = dataset_name("models", "tokenizer", "")
+        upstream = (selection.name, mixture.name, *documents, *encodings, tokenizer)
+        policy = {"seed": seed, "bos": self.recipe.tokenizer.bos, "eos": self.recipe.tokenizer.eos}
+        return [selection, mixture, Node("tokens", label, "", policy, upstream, (tokenizer,))]
+
+    def judged(self, experiment: Experiment) -> list[Node]:
+        nodes = []
+        tokens, tokenizer = dataset_name("tokens", experiment.label, ""), dataset_name("models", "tokenizer", "")
+        proxy = self.recipe.proxy
+        tasks = {
+            task.label: {"metric": task.config.metric, **task.config.model_dump(mode="json", exclude={"uri"})}
+            for task in self.recipe.evaluate
+        }
+        pinned = {
+            name: digest
+            for task in self.recipe.evaluate
+            for name, digest in pin_files(task.config.uri, self.recipe.folder).items()
+        }
+        for seed in range(proxy.seeds):
+            partition = f"{proxy.scale}-{seed}"
+            spec = {"scale": asdict(proxy_scale(proxy)), "seed": [self.recipe.seed, seed]}
+            trained = Node("proxies", experiment.label, partition, spec, (tokens, tokenizer), (tokenizer,))
+            nodes.append(trained)
+            if tasks:
+                judged = Node(
+                    "evaluations",
+                    experiment.label,
+                    partition,
+                    {"tasks": tasks},
+                    (trained.name, tokenizer),
+                    files=pinned,
+                )
+                nodes.append(judged)
+        return nodes
+
+    def leaderboard(self) -> Node:
+        proxy = self.recipe.proxy
+        upstream = [
+            dataset_name(kind, experiment.label, f"{proxy.scale}-{seed}")
+            for experiment in self.recipe.experiments
+            for seed in range(proxy.seeds)
+            for kind in ("proxies", "evaluations")
+        ]
+        upstream += [
+            dataset_name(kind, experiment.label, "")
+            for experiment in self.recipe.experiments
+            for kind in ("selection", "mixture", "tokens")
+        ]
+        return Node(
+            "leaderboard",
+            "",
+            "",
+            {"base": self.recipe.base, "recipe": canonical_json([e.label for e in self.recipe.experiments])},
+            tuple(upstream),
+        )

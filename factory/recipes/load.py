@@ -1,0 +1,429 @@
+"""From a recipe file to a checked Recipe: every problem found is reported at once, before anything runs."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from factory.core.config import Config, config_problems
+from factory.core.errors import FactoryError, RecipeError, suggest
+from factory.core.registry import find_stage, stages
+from factory.core.schema import DOCUMENT
+from factory.evaluation.tasks import TASKS
+from factory.recipes.recipe import (
+    Experiment,
+    LinkerUse,
+    Mixture,
+    Proxy,
+    Recipe,
+    Rule,
+    SourceUse,
+    Task,
+    Tokenizer,
+    Use,
+)
+from factory.recipes.yaml import read_yaml
+from factory.training.scales import SCALES
+
+LABEL = re.compile(r"[a-z][a-z0-9_]{0,40}")
+LINKS = ("duplicate_of", "cluster", "cluster_size", "first_seen")
+SECTIONS = (
+    "name",
+    "store",
+    "sources",
+    "extract",
+    "scorers",
+    "linkers",
+    "filters",
+    "tokenizer",
+    "mixture",
+    "proxy",
+    "evaluate",
+    "experiments",
+    "base",
+    "seed",
+    "max_error_share",
+)
+EXPERIMENT_SECTIONS = ("filters", "mixture")
+DEFAULT_PART_BYTES = 64 << 20
+
+
+def load_recipe(path: str, *, store: str | None = None) -> Recipe:
+    """The recipe in this file; `store` replaces the one it names. Raises RecipeError with all problems."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            text = stream.read()
+    except FileNotFoundError:
+        raise RecipeError([f"{path}: no such recipe. 'factory init' writes one."]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError([f"{path}: cannot be read as text: {error}."]) from error
+    return check_recipe(read_yaml(text, path), folder=os.path.dirname(os.path.abspath(path)), store=store)
+
+
+def check_recipe(data: Any, *, folder: str, store: str | None = None) -> Recipe:
+    """A Recipe from plain data; `folder` is where its relative paths start."""
+    checker = _Checker(folder)
+    recipe = checker.recipe(data, store)
+    if checker.problems or recipe is None:
+        raise RecipeError(checker.problems)
+    return recipe
+
+
+@dataclass
+class _Checker:
+    folder: str
+    problems: list[str] = field(default_factory=list)
+
+    def recipe(self, data: Any, store: str | None) -> Recipe | None:
+        if not isinstance(data, Mapping):
+            self.problems.append(
+                f"a recipe is a map of sections; this is {_kind(data)}. 'factory init' writes an example."
+            )
+            return None
+        self.known_keys("recipe", data, SECTIONS)
+        sources = [self.source(label, item) for label, item in self.section(data, "sources").items()]
+        if not sources:
+            self.problems.append("sources: at least one source is needed.")
+        extract = [
+            self.use("extractor", f"extract[{i}]", "extract", item)
+            for i, item in enumerate(self.sequence(data, "extract"))
+        ]
+        scorers = [
+            self.use("scorer", f"scorers.{label}", label, item) for label, item in self.section(data, "scorers").items()
+        ]
+        linkers = [self.linker(label, item) for label, item in self.section(data, "linkers").items()]
+        experiments = self.experiments(data, _present(scorers), _present(linkers))
+        base = data.get("base", experiments[0].label if experiments else "")
+        if experiments and base not in [experiment.label for experiment in experiments]:
+            labels = [experiment.label for experiment in experiments]
+            self.problems.append(f"base: no experiment is named '{base}'.{suggest(str(base), labels)}")
+        tokenizer = self.values(Tokenizer, "tokenizer", self.section(data, "tokenizer"))
+        proxy = self.values(Proxy, "proxy", self.section(data, "proxy"))
+        if proxy and proxy.scale not in SCALES:
+            self.problems.append(f"proxy.scale: no scale is named '{proxy.scale}'.{suggest(proxy.scale, SCALES)}")
+        tasks = [self.task(label, item) for label, item in self.section(data, "evaluate").items()]
+        name = data.get("name", "")
+        if not isinstance(name, str) or not LABEL.fullmatch(name):
+            self.problems.append(f"name: a recipe is named in small letters, digits and _, not {name!r}.")
+        seed = data.get("seed", 0)
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            self.problems.append(f"seed: a whole number from 0 up is meant (got {seed!r}).")
+        share = data.get("max_error_share", 0.05)
+        if not isinstance(share, (int, float)) or isinstance(share, bool) or not 0 <= share <= 1:
+            self.problems.append(f"max_error_share: a number from 0 to 1 is meant (got {share!r}).")
+        place = store or data.get("store", ".factory")
+        if not isinstance(place, str) or not place:
+            self.problems.append(f"store: a folder or URL is meant (got {place!r}).")
+        if self.problems:
+            return None
+        assert tokenizer is not None
+        assert proxy is not None
+        return Recipe(
+            name=name,
+            store=place
+            if "://" in place
+            else os.path.join(self.folder, place)
+            if not store
+            else os.path.abspath(place),
+            folder=self.folder,
+            sources=tuple(_present(sources)),
+            extract=tuple(_present(extract)),
+            scorers=tuple(_present(scorers)),
+            linkers=tuple(_present(linkers)),
+            tokenizer=tokenizer,
+            proxy=proxy,
+            evaluate=tuple(_present(tasks)),
+            experiments=tuple(experiments),
+            base=str(base),
+            seed=seed,
+            max_error_share=float(share),
+        )
+
+    # --- sections
+
+    def source(self, label: str, item: Any) -> SourceUse | None:
+        where = f"sources.{label}"
+        own = self.take(where, item, {"uri": str, "snapshot": str, "part_bytes": int})
+        use = self.use("source", where, label, item, leave_out=("uri", "snapshot", "part_bytes"))
+        if own is None or use is None:
+            return None
+        if "uri" not in own:
+            self.problems.append(f"{where}.uri: a path or glob is required.")
+            return None
+        snapshot = own.get("snapshot", "{parent}")
+        try:
+            snapshot.format(parent="x", stem="x")
+        except (KeyError, IndexError, ValueError):
+            self.problems.append(f"{where}.snapshot: '{snapshot}' may hold {{parent}} and {{stem}} only.")
+        part_bytes = own.get("part_bytes", DEFAULT_PART_BYTES)
+        if part_bytes < 1 << 10:
+            self.problems.append(f"{where}.part_bytes: at least 1,024 (got {part_bytes}).")
+        return SourceUse(
+            label=label, stage=use.stage, config=use.config, uri=own["uri"], snapshot=snapshot, part_bytes=part_bytes
+        )
+
+    def linker(self, label: str, item: Any) -> LinkerUse | None:
+        where = f"linkers.{label}"
+        own = self.take(where, item, {"scope": str, "keep": str})
+        use = self.use("linker", where, label, item, leave_out=("scope", "keep"))
+        if own is None or use is None:
+            return None
+        try:
+            return LinkerUse(label=label, stage=use.stage, config=use.config, **own)
+        except ValidationError as error:
+            self.problems += config_problems(where, error, LinkerUse)
+            return None
+
+    def task(self, label: str, item: Any) -> Task | None:
+        where = f"evaluate.{label}"
+        self.label(where, label)
+        if not isinstance(item, Mapping) or "use" not in item:
+            self.problems.append(f"{where}: 'use' is required.{suggest('', TASKS)}")
+            return None
+        if item["use"] not in TASKS:
+            self.problems.append(
+                f"{where}.use: no task kind is named '{item['use']}'.{suggest(str(item['use']), TASKS)}"
+            )
+            return None
+        config = self.values(TASKS[item["use"]], where, {key: value for key, value in item.items() if key != "use"})
+        return Task(label=label, use=item["use"], config=config) if config else None
+
+    def experiments(self, data: Mapping[str, Any], scorers: list[Use], linkers: list[LinkerUse]) -> list[Experiment]:
+        columns = available_columns(scorers, linkers)
+        base = self.section(data, "filters")
+        mixture = data.get("mixture", {"use": "natural"})
+        overrides = self.section(data, "experiments") or {"base": {}}
+        made = []
+        for label, override in overrides.items():
+            where = f"experiments.{label}"
+            self.label(where, label)
+            override = {} if override is None else override
+            if not isinstance(override, Mapping):
+                self.problems.append(f"{where}: a map of overrides is meant, this is {_kind(override)}.")
+                continue
+            self.known_keys(where, override, EXPERIMENT_SECTIONS)
+            changed = override.get("filters", None)
+            if changed is not None and not isinstance(changed, Mapping):
+                self.problems.append(f"{where}.filters: a map is meant, this is {_kind(changed)}.")
+                continue
+            filters = merge_filters(base, changed)
+            for gone in [key for key, value in (changed or {}).items() if value is None and key not in base]:
+                self.problems.append(
+                    f"{where}.filters.{gone}: removes a filter the base does not have.{suggest(gone, base)}"
+                )
+            rules = [rule for key, item in filters.items() for rule in self.rules(key, item, columns, scorers)]
+            mixed = self.mixture(
+                where, {**mixture, **override.get("mixture", {})} if isinstance(mixture, Mapping) else mixture
+            )
+            if mixed is not None:
+                made.append(Experiment(label=label, rules=tuple(rules), mixture=mixed))
+        # A base filter stands in several experiments: its problem is reported once.
+        self.problems = list(dict.fromkeys(self.problems))
+        return made
+
+    def mixture(self, where: str, item: Any) -> Mixture | None:
+        own = self.take("mixture", item, {"by": str})
+        use = self.use("mixer", "mixture", "mixture", item, leave_out=("by",))
+        if own is None or use is None:
+            return None
+        by = own.get("by", "source")
+        if by not in DOCUMENT.names:
+            self.problems.append(f"mixture.by: no document column is named '{by}'.{suggest(by, DOCUMENT.names)}")
+        return Mixture(label="mixture", stage=use.stage, config=use.config, by=by)
+
+    def rules(self, label: str, item: Any, columns: Mapping[str, Any], scorers: list[Use]) -> list[Rule]:
+        where = f"filters.{label}"
+        self.label(where, label)
+        if isinstance(item, Mapping) and "preset" in item:
+            return self.preset(where, label, item, columns, scorers)
+        rule = self.rule(where, label, item, columns, scorers)
+        return [rule] if rule else []
+
+    def preset(
+        self, where: str, label: str, item: Mapping[str, Any], columns: Mapping[str, Any], scorers: list[Use]
+    ) -> list[Rule]:
+        self.known_keys(where, item, ("preset", "rules"))
+        known = presets()
+        if item["preset"] not in known:
+            self.problems.append(
+                f"{where}.preset: no preset is named '{item['preset']}'.{suggest(str(item['preset']), known)}"
+            )
+            return []
+        rules = dict(known[item["preset"]]["rules"])
+        for name, change in (item.get("rules") or {}).items():
+            if name not in rules:
+                self.problems.append(
+                    f"{where}.rules: preset {item['preset']} has no rule '{name}'.{suggest(name, rules)}"
+                )
+            elif change is None:
+                del rules[name]
+            else:
+                rules[name] = {**rules[name], **change}
+        found = [
+            self.rule(f"{where}.{name}", f"{label}.{name}", rule, columns, scorers) for name, rule in rules.items()
+        ]
+        return _present(found)
+
+    def rule(self, where: str, label: str, item: Any, columns: Mapping[str, Any], scorers: list[Use]) -> Rule | None:
+        own = self.take(where, item, {"source": str})
+        if own is None:
+            return None
+        resolved = dict(item)
+        if isinstance(item.get("column"), str):
+            column = resolve_column(item["column"], scorers)
+            if column is None or column not in columns:
+                self.problems.append(self.unknown_column(where, item, column, columns, scorers))
+                return None
+            resolved["column"] = column
+        use = self.use("filter", where, label, resolved, leave_out=("source",), check_label=False)
+        if use is None:
+            return None
+        reads = tuple(name for name in use.stage.reads_for(use.config) if name != "doc_id")
+        for name in reads:
+            if name not in columns:
+                self.problems.append(
+                    f"{where}: filter {use.stage.name}@{use.stage.version} reads '{name}', which no stage writes."
+                    f"{suggest(name, columns)}"
+                )
+        return Rule(label=label, stage=use.stage, config=use.config, reads=reads, source=own.get("source", ""))
+
+    def unknown_column(
+        self, where: str, item: Mapping[str, Any], column: str | None, columns: Mapping[str, Any], scorers: list[Use]
+    ) -> str:
+        asked = item["column"]
+        if column is None:
+            stage = asked.split(".")[0]
+            labels = [use.label for use in scorers if use.stage.name == stage]
+            if len(labels) > 1:
+                return f"{where}: '{asked}' could be of {', '.join(labels)}; write the label's column, such as '{labels[0]}_…'."
+            return (
+                f"{where}: reads '{asked}', but no scorer uses {stage}. Add one: scorers: {{words: {{use: {stage}}}}}."
+            )
+        return f"{where}: reads '{asked}', which no stage writes.{suggest(column, columns)}"
+
+    # --- pieces
+
+    def use(
+        self, kind: str, where: str, label: str, item: Any, *, leave_out: tuple[str, ...] = (), check_label: bool = True
+    ) -> Use | None:
+        if check_label:
+            self.label(where, label)
+        if not isinstance(item, Mapping) or not isinstance(item.get("use"), str):
+            self.problems.append(f"{where}: 'use' must name a {kind}.{suggest('', [s.name for s in stages(kind)])}")
+            return None
+        try:
+            stage = find_stage(kind, item["use"])
+        except FactoryError as error:
+            self.problems.append(f"{where}.use: {error}")
+            return None
+        settings = {key: value for key, value in item.items() if key != "use" and key not in leave_out}
+        config = self.values(stage.config, where, settings)
+        return Use(label=label, stage=stage, config=config) if config is not None else None
+
+    def values(self, model: type[BaseModel], where: str, settings: Mapping[str, Any]) -> Any:
+        try:
+            return model(**settings)
+        except ValidationError as error:
+            self.problems += config_problems(where, error, model)
+        except TypeError as error:
+            self.problems.append(f"{where}: {error}.")
+        return None
+
+    def take(self, where: str, item: Any, own: Mapping[str, type]) -> dict[str, Any] | None:
+        if not isinstance(item, Mapping):
+            self.problems.append(f"{where}: a map with 'use' is meant, this is {_kind(item)}.")
+            return None
+        taken = {}
+        for key, kind in own.items():
+            if key in item and item[key] is not None:
+                if not isinstance(item[key], kind) or isinstance(item[key], bool):
+                    self.problems.append(f"{where}.{key}: {kind.__name__} is meant (got {item[key]!r}).")
+                    return None
+                taken[key] = item[key]
+        return taken
+
+    def section(self, data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+        value = data.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            self.problems.append(f"{name}: a map is meant, this is {_kind(value)}.")
+            return {}
+        return {str(key): item for key, item in value.items()}
+
+    def sequence(self, data: Mapping[str, Any], name: str) -> list[Any]:
+        value = data.get(name)
+        if value is not None and not isinstance(value, list):
+            self.problems.append(f"{name}: a list is meant, this is {_kind(value)}.")
+            return []
+        return value or []
+
+    def known_keys(self, where: str, item: Mapping[str, Any], known: tuple[str, ...]) -> None:
+        for key in item:
+            if key not in known:
+                self.problems.append(f"{where}: unknown key '{key}'.{suggest(str(key), known)}")
+
+    def label(self, where: str, label: str) -> None:
+        if not LABEL.fullmatch(label):
+            self.problems.append(
+                f"{where}: labels are small letters, digits and _, starting with a letter, not '{label}'."
+            )
+
+
+def merge_filters(base: Mapping[str, Any], changed: Mapping[str, Any] | None) -> dict[str, Any]:
+    """An experiment's filters: none given keeps the base's, an empty map has none, a map adds, replaces and (null) removes."""
+    if changed is None:
+        return dict(base)
+    if not changed:
+        return {}
+    return {key: value for key, value in {**base, **changed}.items() if value is not None}
+
+
+def available_columns(scorers: list[Use], linkers: list[LinkerUse]) -> dict[str, Any]:
+    """Every column a rule can read: of the documents, of each scorer and of each linker."""
+    columns: dict[str, Any] = {
+        name: DOCUMENT.field(name).type for name in DOCUMENT.names if name not in ("text", "error")
+    }
+    for use in scorers:
+        columns.update(use.columns)
+    for linker in linkers:
+        columns.update({f"{linker.label}_{name}": None for name in LINKS})
+    return columns
+
+
+def resolve_column(name: str, scorers: list[Use]) -> str | None:
+    """`stage.column` of a preset as the recipe's own column; None when no scorer, or more than one, uses that stage."""
+    stage, dot, column = name.partition(".")
+    if not dot:
+        return name
+    labels = [use.label for use in scorers if use.stage.name == stage]
+    return f"{labels[0]}_{column}" if len(labels) == 1 else None
+
+
+def presets() -> dict[str, Any]:
+    """Every preset that ships: name to its content."""
+    folder = resources.files("factory") / "presets"
+    files = sorted((item for item in folder.iterdir() if item.name.endswith(".yaml")), key=lambda item: item.name)
+    return {item.name.removesuffix(".yaml"): read_yaml(item.read_text("utf-8"), item.name) for item in files}
+
+
+def _present(items: list[Any]) -> list[Any]:
+    return [item for item in items if item is not None]
+
+
+def _kind(value: Any) -> str:
+    return {
+        list: "a list",
+        str: "text",
+        int: "a number",
+        float: "a number",
+        bool: "true or false",
+        type(None): "empty",
+    }.get(type(value), type(value).__name__)
+
+
+__all__ = ["Config", "available_columns", "check_recipe", "load_recipe", "merge_filters", "presets", "resolve_column"]

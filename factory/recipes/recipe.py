@@ -1,0 +1,137 @@
+"""The recipe: what a person asks for, as frozen values. Nothing here says where or how fast it runs."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from factory.core.config import Config
+from factory.core.stage import Stage
+from factory.evaluation.tasks import BitsPerByte, MultipleChoice
+
+
+class Settings(BaseModel):
+    """Base of the recipe's own sections."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class Use(Settings):
+    """A stage of the catalogue with its checked settings, under the label the recipe gives it."""
+
+    label: str
+    stage: Stage
+    config: Config
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of it decides the output: goes into the fingerprint, without the label."""
+        return {
+            "stage": self.stage.name,
+            "version": self.stage.version,
+            "settings": self.config.model_dump(mode="json"),
+        }
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns it makes, as the recipe calls them, with their types."""
+        return {f"{self.label}_{name}": kind for name, kind in self.stage.writes_for(self.config).items()}
+
+
+class SourceUse(Use):
+    """A source: files at `uri` (a path or glob, relative to the recipe), and which snapshot each belongs to.
+
+    `snapshot` is a name, or a template: {parent} is the file's folder, {stem} its name without endings.
+    """
+
+    uri: str
+    snapshot: str
+    part_bytes: int
+
+
+class LinkerUse(Use):
+    """A linker: which snapshots are linked with each other, and who stands for a cluster.
+
+    `incremental`: a snapshot against itself and earlier ones, whose verdicts stay; `snapshot`: only itself; `global`: all.
+    `keep` elects the member others are duplicates of: the `first` (earliest snapshot, then smallest doc_id) or the
+    `newest` by date; under `incremental` a member of an earlier snapshot always stands.
+    """
+
+    scope: Literal["incremental", "snapshot", "global"] = "incremental"
+    keep: Literal["first", "newest"] = "first"
+
+
+class Rule(Use):
+    """One verdict: a filter with the columns it reads resolved to columns of this recipe, and where the rule comes from."""
+
+    reads: tuple[str, ...]
+    source: str = ""
+
+
+class Tokenizer(Settings):
+    """`train` makes a byte-level BPE of `vocab_size` from `documents` of the crawl; else `path` names a ready one."""
+
+    vocab_size: int = Field(default=32_000, ge=257, le=1_000_000)
+    documents: int = Field(default=20_000, ge=1)
+    path: str | None = None
+    sha256: str | None = None
+    bos: bool = False
+    eos: bool = True
+
+
+class Mixture(Use):
+    """How many epochs of each domain a training sees; `by` is the column whose values are the domains."""
+
+    by: str = "source"
+
+
+class Proxy(Settings):
+    """The models that judge the data: a scale, how many seeds, and what may be changed about the scale."""
+
+    scale: str = "nano"
+    seeds: int = Field(default=3, ge=1, le=100)
+    overrides: Mapping[str, float | int] = Field(default_factory=dict)
+
+
+class Experiment(Settings):
+    """A named override of the base: its rules in order and its mixture, after merging."""
+
+    label: str
+    rules: tuple[Rule, ...]
+    mixture: Mixture
+
+
+class Task(Settings):
+    """An evaluation task: its kind and its checked settings."""
+
+    label: str
+    use: str
+    config: BitsPerByte | MultipleChoice
+
+
+class Recipe(Settings):
+    """A checked recipe. Made by `load_recipe`, which reports every problem at once."""
+
+    name: str
+    store: str
+    folder: str  # where relative paths start: the recipe file's folder
+    sources: tuple[SourceUse, ...]
+    extract: tuple[Use, ...]
+    scorers: tuple[Use, ...]
+    linkers: tuple[LinkerUse, ...]
+    tokenizer: Tokenizer
+    proxy: Proxy
+    evaluate: tuple[Task, ...]
+    experiments: tuple[Experiment, ...]
+    base: str
+    seed: int
+    max_error_share: float
+
+    def experiment(self, label: str) -> Experiment:
+        return next(experiment for experiment in self.experiments if experiment.label == label)
+
+    def scorer(self, label: str) -> Use:
+        return next(use for use in self.scorers if use.label == label)
+
+    def linker(self, label: str) -> LinkerUse:
+        return next(use for use in self.linkers if use.label == label)

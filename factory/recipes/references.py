@@ -1,0 +1,102 @@
+"""Files a recipe names beside its sources: reference documents and evaluation tasks. Pinned by content, read as texts."""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from typing import BinaryIO, cast
+
+import fsspec
+import pyarrow.parquet as pq
+import xxhash
+import zstandard
+
+from factory.core.errors import InputError
+
+MAX_TEXT = 1_000_000
+
+
+def matching_files(uri: str, folder: str) -> list[str]:
+    """The files a path, glob or folder means, as full names; raises InputError when there are none."""
+    pattern = uri if "://" in uri else os.path.join(folder, uri)
+    fs, path = fsspec.core.url_to_fs(pattern)
+    found = fs.glob(path) if any(char in path for char in "*?[") else fs.find(path) if fs.isdir(path) else [path]
+    files = sorted(name for name in found if fs.isfile(name))
+    if not files:
+        raise InputError(f"nothing matches '{uri}' (below {folder}). Correct the path in the recipe.")
+    return [fs.unstrip_protocol(name) if "://" in uri else name for name in files]
+
+
+def pin_files(uri: str, folder: str) -> dict[str, str]:
+    """Name and content hash of each file: where the folder lies makes no difference."""
+    pinned = {}
+    for name in matching_files(uri, folder):
+        with open_file(name) as stream:
+            pinned[f"file:{os.path.basename(name)}"] = xxhash.xxh3_128_hexdigest(stream.read())
+    return pinned
+
+
+def pin_model(uri: str, sha256: str | None, folder: str) -> dict[str, str]:
+    """What pins a ready model: its sha256. A URL must come with one; a local file's is computed, and compared if given."""
+    if "://" in uri:
+        if sha256 is None:
+            raise InputError(f"model '{uri}': a model from a URL must be pinned; give its sha256.")
+        return {"sha256": sha256}
+    return {"sha256": check_sha256(os.path.join(folder, uri), sha256)}
+
+
+def check_sha256(name: str, sha256: str | None) -> str:
+    """The sha256 of a local file; raises InputError when it is missing or not the expected one."""
+    try:
+        with open(name, "rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"model '{name}': {error.strerror}. Correct the path in the recipe.") from error
+    if sha256 is not None and found != sha256:
+        raise InputError(
+            f"model '{name}': sha256 is {found}, the recipe says {sha256}. It is not the model that was meant."
+        )
+    return found
+
+
+def open_file(uri: str) -> BinaryIO:
+    """The stored bytes of a file."""
+    return cast(BinaryIO, fsspec.open(uri, "rb").open())
+
+
+def read_texts(uri: str, folder: str, text: str = "text") -> Iterator[str]:
+    """Texts of reference documents: a JSONL record's or Parquet row's `text`, or a whole text file."""
+    for name in matching_files(uri, folder):
+        with open_file(name) as stream:
+            yield from _texts(name, stream, text)
+
+
+def _texts(name: str, stream: BinaryIO, text: str) -> Iterator[str]:
+    stem = name.removesuffix(".gz").removesuffix(".zst")
+    if stem.endswith(".parquet"):
+        table = pq.ParquetFile(stream)
+        if text not in table.schema_arrow.names:
+            raise InputError(f"{name}: no column '{text}'; it has {', '.join(table.schema_arrow.names)}.")
+        for batch in table.iter_batches(columns=[text]):
+            yield from (value[:MAX_TEXT] for value in batch.column(0).to_pylist() if value)
+        return
+    if name.endswith(".gz"):
+        plain: io.BufferedIOBase = gzip.GzipFile(fileobj=stream)
+    elif name.endswith(".zst"):
+        plain = io.BufferedReader(cast(io.RawIOBase, zstandard.ZstdDecompressor().stream_reader(stream)))
+    else:
+        plain = cast(io.BufferedIOBase, stream)
+    if not stem.endswith((".jsonl", ".ndjson", ".json")):
+        yield plain.read(MAX_TEXT).decode("utf-8", "replace")
+        return
+    for number, line in enumerate(plain, 1):
+        try:
+            value = json.loads(line)[text]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{name}, line {number}: no text under '{text}' ({error}). References must be sound."
+            ) from error
+        if isinstance(value, str) and value:
+            yield value[:MAX_TEXT]

@@ -1,0 +1,17 @@
+"""The scale a recipe's proxies are trained at: a published one, with what the recipe changes about it."""
+
+from dataclasses import fields, replace
+
+from factory.core.errors import RecipeError, suggest
+from factory.recipes.recipe import Proxy
+from factory.training.scales import Scale, find_scale
+
+
+def proxy_scale(proxy: Proxy) -> Scale:
+    """The scale with the recipe's overrides; raises RecipeError for one it does not have."""
+    scale = find_scale(proxy.scale)
+    known = [field.name for field in fields(Scale) if field.name != "name"]
+    for name in proxy.overrides:
+        if name not in known:
+            raise RecipeError([f"proxy.overrides: a scale has no '{name}'.{suggest(name, known)}"])
+    return replace(scale, **proxy.overrides)  # type: ignore[arg-type]

@@ -1,0 +1,89 @@
+"""Running a batch function so that one bad row costs that row and nothing else."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from factory.core.stage import BatchFunction
+from factory.execution.tasks import Context
+
+CAUSES_KEPT = 5
+
+
+@dataclass
+class Failures:
+    """Rows a stage could not do, counted, with the first causes."""
+
+    count: int = 0
+    causes: list[str] = field(default_factory=list)
+
+    def add(self, cause: str) -> None:
+        self.count += 1
+        if len(self.causes) < CAUSES_KEPT:
+            self.causes.append(cause)
+
+
+def apply(
+    function: BatchFunction,
+    batch: pa.RecordBatch,
+    first_row: int,
+    context: Context,
+    on_failure: Callable[[pa.RecordBatch, str], pa.RecordBatch],
+) -> pa.RecordBatch:
+    """The function's output for a batch. Where it raises, or a row is poison, that row's output is `on_failure(row, cause)`."""
+    rows = range(first_row, first_row + batch.num_rows)
+    if not context.careful and not any(row in context.poison for row in rows):
+        try:
+            return _checked(function(batch), batch)
+        except Exception:  # some row of the batch: found below
+            pass
+    made = [_one(function, batch.slice(index, 1), row, context, on_failure) for index, row in enumerate(rows)]
+    return pa.Table.from_batches(made).combine_chunks().to_batches()[0] if made else function(batch)
+
+
+def _one(
+    function: BatchFunction,
+    row: pa.RecordBatch,
+    number: int,
+    context: Context,
+    on_failure: Callable[[pa.RecordBatch, str], pa.RecordBatch],
+) -> pa.RecordBatch:
+    if number in context.poison:
+        return on_failure(row, f"crashed: {context.poison[number]}")
+    if context.careful:
+        context.at(number)
+    try:
+        return _checked(function(row), row)
+    except Exception as error:
+        return on_failure(row, f"crashed: {type(error).__name__}: {str(error)[:200]}")
+
+
+def _checked(made: pa.RecordBatch, batch: pa.RecordBatch) -> pa.RecordBatch:
+    if made.num_rows != batch.num_rows:
+        raise ValueError(f"a stage returned {made.num_rows} rows for {batch.num_rows}")
+    return made
+
+
+def null_rows(
+    columns: Mapping[str, pa.DataType], failures: Failures
+) -> Callable[[pa.RecordBatch, str], pa.RecordBatch]:
+    """An `on_failure` that leaves every column null and counts the row."""
+
+    def nulls(row: pa.RecordBatch, cause: str) -> pa.RecordBatch:
+        failures.add(cause)
+        return pa.RecordBatch.from_arrays(
+            [pa.nulls(1, kind) for kind in columns.values()], schema=pa.schema(list(columns.items()))
+        )
+
+    return nulls
+
+
+def batches(table: pa.Table, rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The table in batches with the number of their first row; an empty table gives one empty batch."""
+    first = 0
+    for batch in table.combine_chunks().to_batches(max_chunksize=rows):
+        yield first, batch
+        first += batch.num_rows
+    if not table.num_rows:
+        yield 0, pa.RecordBatch.from_arrays([pa.array([], kind) for kind in table.schema.types], schema=table.schema)

@@ -1,0 +1,196 @@
+"""Documents: input files to rows. Sources create them, extractors give them text, and every record is accounted for."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from factory.core.errors import InputError
+from factory.core.fingerprint import digest_bytes, fingerprint
+from factory.core.ledger import documents_ledger, error_kind
+from factory.core.manifest import Part, dataset_folder
+from factory.core.registry import find_stage
+from factory.core.schema import DOCUMENT, RAW, document_id
+from factory.core.stage import BatchFunction, InputFile, InputPart
+from factory.core.statistics import histogram, merge_histograms
+from factory.execution.tasks import Context, Payload, Task
+from factory.recipes.graph import Node
+from factory.recipes.steps.apply import apply
+from factory.recipes.work import Bench, Made, Work
+from factory.storage.parts import find_part, write_part
+from factory.storage.store import Store
+
+EXTRACTED = ("text", "title", "license", "error")
+
+
+def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
+    """Documents of several snapshots: one task for each part of an input file that was not read before."""
+    planned = {work.node.name: list(_planned(bench, work.node)) for work in works}
+    done: dict[str, dict[str, Part]] = {name: {} for name in planned}
+    tasks = []
+    for name, payloads in planned.items():
+        for payload in payloads:
+            part = find_part(bench.store, payload["folder"], payload["name"])
+            if part is not None:
+                done[name][part.path] = part
+            else:
+                weight = payload["part"]["stop"] - payload["part"]["start"]
+                tasks.append(
+                    Task(
+                        f"{name} {payload['part']['file']['name']}+{payload['part']['start']}",
+                        f"{__name__}:make",
+                        payload,
+                        weight,
+                    )
+                )
+    results = bench.run_tasks("documents", tasks)
+    for task in tasks:
+        part = Part.from_json(results[task.name]["part"])
+        done[task.name.split(" ", 1)[0]][part.path] = part
+    return {
+        name: _made([done[name][f"{p['folder']}/{p['name']}.parquet"] for p in payloads])
+        for name, payloads in planned.items()
+    }
+
+
+def _made(parts: list[Part]) -> Made:
+    notes = {
+        "histograms": merge_histograms([part.notes["histograms"] for part in parts]),
+        "text_bytes": sum(part.notes["text_bytes"] for part in parts),
+        "causes": [cause for part in parts for cause in part.notes["causes"]][:10],
+    }
+    return Made(tuple(parts), documents_ledger(part.notes for part in parts), notes)
+
+
+def _planned(bench: Bench, node: Node) -> Iterator[dict[str, Any]]:
+    for label, files in bench.inputs[node.partition].items():
+        use = next(source for source in bench.recipe.sources if source.label == label)
+        made_as = fingerprint({"source": node.spec["sources"][label]})
+        split = use.stage.make(use.config).split
+        for file in files:
+            for part in split(file, use.part_bytes):
+                yield {
+                    "store": bench.store.url,
+                    "folder": dataset_folder("documents", label, made_as, node.partition),
+                    "name": digest_bytes(f"{file.name}\x1f{part.identity}".encode()),
+                    "part": asdict(part),
+                    "label": label,
+                    "snapshot": node.partition,
+                    "source": use.identity,
+                    "extract": [extractor.identity for extractor in bench.recipe.extract],
+                }
+
+
+def make(payload: Payload, context: Context) -> dict[str, Any]:
+    """Task: one part of an input file to one part of documents."""
+    described = payload["part"]
+    file = InputFile(**described["file"])
+    part = InputPart(file, described["start"], described["stop"])
+    counts: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
+    books: dict[str, Any] = {"rows": 0, "text_bytes": 0, "causes": []}
+    tallies: list[dict[str, dict[str, int]]] = []
+
+    def counted() -> Iterator[pa.RecordBatch]:
+        for batch in _documents(payload, part, counts, context):
+            books["rows"] += batch.num_rows
+            found = [error for error in batch.column("error").to_pylist() if error is not None]
+            errors.update(error_kind(error) for error in found)
+            books["causes"] += found[: 3 - len(books["causes"])] if len(books["causes"]) < 3 else []
+            sizes = pc.binary_length(batch.column("text"))
+            books["text_bytes"] += pc.sum(sizes).as_py() or 0
+            tallies.append({"text_bytes": histogram(sizes), "host": histogram(batch.column("host")), "error": {}})
+            yield batch
+
+    def notes() -> dict[str, Any]:
+        return {
+            **books,
+            "records": books["rows"] + sum(counts.values()),
+            "skipped": dict(sorted(counts.items())),
+            "errors": dict(sorted(errors.items())),
+            "histograms": merge_histograms(list(tallies)),
+        }
+
+    store = Store(payload["store"])
+    return {"part": write_part(store, payload["folder"], payload["name"], DOCUMENT, counted(), notes=notes).to_json()}
+
+
+def _documents(payload: Payload, part: InputPart, skipped: Counter[str], context: Context) -> Iterator[pa.RecordBatch]:
+    source = _stage("source", payload["source"])
+    extractors = [_stage("extractor", identity) for identity in payload["extract"]]
+    row = 0
+    before = _mark(part.file)
+    with fsspec.open(part.file.uri, "rb").open() as stream:
+        for raw in source.read(stream, part):
+            skipped.update(json.loads((raw.schema.metadata or {}).get(b"skipped", b"{}")))
+            batch = _identified(raw, payload["label"], payload["snapshot"])
+            for extract in extractors:
+                batch = _extracted(extract, batch, row, context)
+            row += batch.num_rows
+            yield _finished(batch)
+    if _mark(part.file) != before or (before is not None and before[0] != part.file.size):
+        raise InputError(f"{part.file.uri} changed while it was read. Run again when whoever writes it is done.")
+
+
+def _stage(kind: str, identity: dict[str, Any]) -> Any:
+    stage = find_stage(kind, identity["stage"])
+    return stage.make(stage.config(**identity["settings"]))
+
+
+def _mark(file: InputFile) -> Any:
+    if "://" in file.uri:
+        return None
+    stat = os.stat(file.uri)
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _identified(raw: pa.RecordBatch, source: str, snapshot: str) -> pa.RecordBatch:
+    """A source's batch with all RAW columns, its identity filled in."""
+    ids = [document_id(source, snapshot, key) for key in raw.column("key").to_pylist()]
+    given = {
+        "doc_id": pa.array(ids, pa.string()),
+        "source": pa.repeat(pa.scalar(source), raw.num_rows),
+        "snapshot": pa.repeat(pa.scalar(snapshot), raw.num_rows),
+    }
+    names = set(raw.schema.names)
+    columns = [
+        given[field.name]
+        if field.name in given
+        else raw.column(field.name).cast(field.type)
+        if field.name in names
+        else pa.nulls(raw.num_rows, field.type)
+        for field in RAW
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=RAW)
+
+
+def _extracted(extract: BatchFunction, batch: pa.RecordBatch, row: int, context: Context) -> pa.RecordBatch:
+    schema = pa.schema([DOCUMENT.field(name) for name in EXTRACTED])
+
+    def failed(one: pa.RecordBatch, cause: str) -> pa.RecordBatch:
+        return pa.RecordBatch.from_pylist(
+            [{"text": None, "title": None, "license": None, "error": cause}], schema=schema
+        )
+
+    made = apply(extract, batch, row, context, failed)
+    for name in made.schema.names:
+        position = batch.schema.get_field_index(name)
+        batch = batch.set_column(position, RAW.field(name), made.column(name).cast(RAW.field(name).type))
+    return batch
+
+
+def _finished(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Document columns only. A row has text or an error, never both, never neither."""
+    text, error = batch.column("text"), batch.column("error")
+    empty = pc.fill_null(pc.equal(pc.binary_length(pc.utf8_trim_whitespace(text)), 0), True)
+    error = pc.if_else(pc.and_(empty, pc.is_null(error)), "no_text: nothing to read in the record", error)
+    text = pc.if_else(pc.is_valid(error), pa.scalar(None, pa.large_string()), text)
+    batch = batch.set_column(batch.schema.get_field_index("text"), RAW.field("text"), text)
+    batch = batch.set_column(batch.schema.get_field_index("error"), RAW.field("error"), error.cast(pa.string()))
+    return batch.select(DOCUMENT.names).cast(DOCUMENT)

@@ -1,0 +1,169 @@
+"""Models the curation needs: a tokenizer, and whatever a scorer learns. Trained from a sample, or fetched and verified."""
+
+import json
+import os
+import shutil
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from factory.core.errors import InputError
+from factory.core.fingerprint import hash_ids
+from factory.core.manifest import Part
+from factory.core.registry import find_stage
+from factory.execution.tasks import Context, Payload, Task
+from factory.recipes.recipe import Use
+from factory.recipes.references import check_sha256, read_texts
+from factory.recipes.work import Bench, Made, Work
+from factory.storage.parts import read_part, write_file
+from factory.storage.store import Store
+
+MAX_MODEL_BYTES = 4 << 30
+
+
+def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
+    """Models, one task each."""
+    tasks = [Task(work.node.name, f"{__name__}:make", _payload(bench, work)) for work in works]
+    results = bench.run_tasks("models", tasks, unit="models")
+    return {task.name: _made(results[task.name]) for task in tasks}
+
+
+def _made(result: Mapping[str, Any]) -> Made:
+    return Made(tuple(Part.from_json(part) for part in result["parts"]), notes={"metrics": result["metrics"]})
+
+
+def _payload(bench: Bench, work: Work) -> dict[str, Any]:
+    recipe = bench.recipe
+    payload: dict[str, Any] = {
+        "store": bench.store.url,
+        "folder": work.folder,
+        "inputs": recipe.folder,
+        "seed": recipe.seed,
+    }
+    payload["documents"] = [part.to_json() for manifest in work.of("documents") for part in manifest.parts]
+    own: dict[str, Any]
+    if work.node.label == "tokenizer":
+        settings = recipe.tokenizer
+        ready = (settings.path, settings.sha256) if settings.path is not None else None
+        own = {"tokenizer": {"vocab_size": settings.vocab_size, "documents": settings.documents}}
+    else:
+        use = _use(bench, work.node.label)
+        assert use.stage.train is not None
+        ready = use.stage.train.ready(use.config)
+        kind = "scorer" if use.stage.kind == "scorer" else "linker"
+        own = {"stage": {"kind": kind, **use.identity}}
+    return {**payload, **own, "ready": ready}
+
+
+def _use(bench: Bench, label: str) -> Use:
+    return next(use for use in [*bench.recipe.scorers, *bench.recipe.linkers] if use.label == label)
+
+
+def make(payload: Payload, context: Context) -> dict[str, Any]:
+    """Task: one model."""
+    store = Store(payload["store"])
+    with store.scratch() as scratch:
+        if payload["ready"]:
+            metrics: dict[str, Any] = {"fetched": True}
+            uri, sha256 = payload["ready"]
+            name = _fetch(uri, sha256, payload["inputs"], scratch)
+        elif "tokenizer" in payload:
+            name, metrics = _train_tokenizer(store, payload, scratch)
+        else:
+            name, metrics = _train_stage(store, payload, scratch)
+        part = write_file(store, payload["folder"], name, os.path.join(scratch, name))
+    return {"parts": [part.to_json()], "metrics": metrics}
+
+
+def _train_tokenizer(store: Store, payload: Payload, scratch: str) -> tuple[str, dict[str, Any]]:
+    from factory.training.tokenizer import train_tokenizer
+
+    settings = payload["tokenizer"]
+    texts = sample(store, payload["documents"], settings["documents"], payload["seed"])
+    path = os.path.join(scratch, "tokenizer.json")
+    made = train_tokenizer(texts, vocab_size=settings["vocab_size"], path=path)
+    return "tokenizer.json", {**made, "documents": len(texts), "characters": sum(len(text) for text in texts)}
+
+
+def _train_stage(store: Store, payload: Payload, scratch: str) -> tuple[str, dict[str, Any]]:
+    described = payload["stage"]
+    stage = find_stage(described["kind"], described["stage"])
+    config = stage.config(**described["settings"])
+    assert stage.train is not None
+    texts: dict[str, list[str]] = {}
+    for item in stage.train.samples(config):
+        if item.uri is not None:
+            found = list(read_texts(item.uri, payload["inputs"]))
+            order = np.argsort(hash_ids(pa.array(found), payload["seed"]), kind="stable")[: item.documents]
+            texts[item.role] = [found[index] for index in sorted(order)]
+        else:
+            assert item.source is not None
+            texts[item.role] = sample(store, payload["documents"], item.documents, payload["seed"], source=item.source)
+        if not texts[item.role]:
+            raise InputError(f"{stage.name}: no documents to learn from as '{item.role}' ({item.uri or item.source}).")
+    metrics = stage.train.fit(config, texts, scratch, payload["seed"])
+    return stage.train.file, metrics
+
+
+def sample(
+    store: Store, parts: list[dict[str, Any]], documents: int, seed: int, source: str | None = None
+) -> list[str]:
+    """Texts of the documents with the smallest hash(seed, doc_id): a larger sample contains a smaller one."""
+    hashes: list[np.ndarray] = []
+    for data in parts:
+        table = read_part(store, Part.from_json(data), ["doc_id", "source", "error"])
+        found = hash_ids(table.column("doc_id").combine_chunks(), seed)
+        wrong = ~table.column("error").is_null().to_numpy()
+        if source is not None:
+            wrong |= np.array([value != source for value in table.column("source").to_pylist()], dtype=bool)
+        found[wrong] = np.iinfo(np.uint64).max
+        hashes.append(found)
+    pool = np.sort(np.concatenate(hashes)) if hashes else np.empty(0, np.uint64)
+    pool = pool[pool < np.iinfo(np.uint64).max][:documents]
+    if not len(pool):
+        return []
+    chosen: list[tuple[int, str]] = []
+    for data, found in zip(parts, hashes, strict=True):
+        rows = np.flatnonzero(found <= pool[-1])
+        if len(rows):
+            texts = read_part(store, Part.from_json(data), ["text"]).column("text").take(pa.array(rows)).to_pylist()
+            chosen += [(int(found[row]), text) for row, text in zip(rows, texts, strict=True)]
+    return [text for _, text in sorted(chosen)]
+
+
+def _fetch(uri: str, sha256: str | None, folder: str, scratch: str) -> str:
+    name = uri.rsplit("/", 1)[-1] or "model"
+    target = os.path.join(scratch, name)
+    if "://" not in uri:
+        shutil.copyfile(os.path.join(folder, uri), target)
+    elif uri.startswith(("https://", "http://")):
+        _download(uri, target)
+    else:
+        import fsspec
+
+        fs, path = fsspec.core.url_to_fs(uri)
+        fs.get_file(path, target)
+    check_sha256(target, sha256)
+    return name
+
+
+def _download(url: str, target: str) -> None:
+    request = urllib.request.Request(url, headers={"User-Agent": "corpus-factory"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer, open(target, "wb") as out:
+            size = 0
+            while chunk := answer.read(1 << 20):
+                size += len(chunk)
+                if size > MAX_MODEL_BYTES:
+                    raise InputError(f"{url}: larger than {MAX_MODEL_BYTES:,} bytes; not a model this factory loads.")
+                out.write(chunk)
+    except OSError as error:
+        raise InputError(f"{url}: {error}. Download the model yourself and give its path.") from error
+
+
+def describe(notes: Mapping[str, Any]) -> str:
+    """A model's metrics in one line, for people."""
+    return json.dumps(notes.get("metrics", {}), sort_keys=True)

@@ -1,0 +1,1 @@
+"""Verdicts over columns; filters never drop."""

@@ -1,0 +1,1 @@
+"""Keys beside documents: documents that share one are linked."""

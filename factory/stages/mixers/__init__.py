@@ -1,0 +1,1 @@
+"""How many epochs of each source a training sees."""

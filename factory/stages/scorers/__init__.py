@@ -1,0 +1,1 @@
+"""Numbers and labels beside documents; null where unknown, never a made-up zero."""

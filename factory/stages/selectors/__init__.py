@@ -1,0 +1,1 @@
+"""Which kept documents are taken, and how often."""

@@ -1,0 +1,1 @@
+"""Where rows come from: files in, raw batches out. The only stages that create rows."""

@@ -1,0 +1,1 @@
+"""Models we train: proxies that judge data. The only code, with evaluation and the scorers that need it, that imports torch."""

@@ -1,0 +1,112 @@
+"""The data order: from a token file and a repeat count per document to batches, as a pure function of the position.
+
+Pass k over the file holds the documents with more than k repeats. The passes, one after the other, are one stream; it is
+cut every `context` tokens, each sequence with the token that follows it as last target, so every token of the stream is
+predicted once; what does not fill the last sequence is left out. The sequences are permuted by a Feistel network keyed by
+the seed. So the state of a loader is one number, any position can be read at once, and rank r of W reads the positions
+s ≡ r (mod W) of each batch: nothing depends on how many workers read.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from factory.core.errors import FactoryError
+from factory.storage.tokens import TokenFile
+from factory.training.seeds import seed_for
+
+ROUNDS = 6
+
+Positions = npt.NDArray[np.int64]
+
+
+def permute(positions: npt.ArrayLike, count: int, key: int) -> Positions:
+    """Where each position of 0..count-1 goes: a bijection, random access, no table.
+
+    A balanced Feistel network over the next even number of bits; results beyond `count` walk on until they fall inside.
+    """
+    half = np.uint64(max(1, -(-(count - 1).bit_length() // 2)))
+    mask = np.uint64((1 << int(half)) - 1)
+    keys = [np.uint64(seed_for(key, f"round {number}")) for number in range(ROUNDS)]
+    values = np.array(positions, dtype=np.uint64, ndmin=1)
+    outside = np.ones(len(values), dtype=bool)
+    while outside.any():
+        left, right = values[outside] >> half, values[outside] & mask
+        for round_key in keys:
+            left, right = right, left ^ (_mix(right + round_key) & mask)
+        values[outside] = (left << half) | right
+        outside = values >= np.uint64(count)
+    return values.astype(np.int64)
+
+
+class TokenStream:
+    """Sequences of `context` + 1 tokens in their training order."""
+
+    def __init__(self, tokens: TokenFile, repeats: npt.ArrayLike | None, *, context: int, seed: int) -> None:
+        counts = np.ones(len(tokens), dtype=np.int64) if repeats is None else np.asarray(repeats, dtype=np.int64)
+        if len(counts) != len(tokens):
+            raise FactoryError(f"{len(counts):,} repeat counts for the {len(tokens):,} documents of {tokens.prefix}.")
+        self.file, self.context, self.seed = tokens, context, seed
+        passes = [np.flatnonzero(counts > number) for number in range(int(counts.max(initial=0)))]
+        self._documents: Positions = np.concatenate([*passes, np.empty(0, dtype=np.int64)])
+        self._pass_ends = np.cumsum([len(documents) for documents in passes], dtype=np.int64)
+        self._starts = np.zeros(len(self._documents) + 1, dtype=np.int64)
+        np.cumsum(tokens.lengths[self._documents], out=self._starts[1:])
+        # Documents that lie side by side in the file are read as one run: few slices however short the documents.
+        begins = tokens.starts[self._documents]
+        new = np.ones(len(begins), dtype=bool)
+        new[1:] = begins[1:] != tokens.starts[self._documents[:-1] + 1]
+        self._run_begins = begins[new]
+        self._run_starts = np.append(self._starts[:-1][new], self.tokens)
+
+    @property
+    def tokens(self) -> int:
+        return int(self._starts[-1])
+
+    def __len__(self) -> int:
+        return max(0, (self.tokens - 1) // self.context)
+
+    def batch(self, first: int, count: int, *, rank: int = 0, world: int = 1) -> npt.NDArray[np.int64]:
+        """The positions first..first+count-1 that are this rank's, as an array of context + 1 columns."""
+        if not 0 <= first <= first + count <= len(self):
+            raise IndexError(f"sequences {first} to {first + count} of {len(self)}")
+        positions = np.arange(first, first + count)
+        return self.sequences(positions[positions % world == rank])
+
+    def sequences(self, positions: Positions) -> npt.NDArray[np.int64]:
+        """The sequences at these positions of the order."""
+        rows = np.empty((len(positions), self.context + 1), dtype=np.int64)
+        starts = permute(positions, len(self), seed_for(self.seed, "order")) * self.context
+        for row, start in zip(rows, starts.tolist(), strict=True):
+            self._read(start, row)
+        return rows
+
+    def locate(self, offset: int) -> tuple[int, int]:
+        """(document, pass) of a token of the stream."""
+        if not 0 <= offset < self.tokens:
+            raise IndexError(f"token {offset} of {self.tokens}")
+        entry = int(np.searchsorted(self._starts, offset, side="right")) - 1
+        return int(self._documents[entry]), int(np.searchsorted(self._pass_ends, entry, side="right"))
+
+    def span(self, position: int) -> tuple[int, int]:
+        """First and last + 1 token of the stream that the sequence at this position reads as input."""
+        start = int(permute(position, len(self), seed_for(self.seed, "order"))[0]) * self.context
+        return start, start + self.context
+
+    def _read(self, start: int, out: npt.NDArray[Any]) -> None:
+        run = int(np.searchsorted(self._run_starts, start, side="right")) - 1
+        done = 0
+        while done < len(out):
+            within = start + done - int(self._run_starts[run])
+            take = min(len(out) - done, int(self._run_starts[run + 1]) - start - done)
+            begin = int(self._run_begins[run]) + within
+            out[done : done + take] = self.file.ids[begin : begin + take]
+            done, run = done + take, run + 1
+
+
+def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """SplitMix64's finaliser (Steele, Lea, Flood 2014): every input bit reaches every output bit."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

@@ -1,0 +1,115 @@
+"""What all tests share: offline libraries, the real data, and real servers where they are installed.
+
+With FACTORY_TEST_SERVICES=1 a server that is not installed is a failure; otherwise its tests are skipped and say so.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+# Before any library reads them, and inherited by every process a test starts. PYTHONPATH lets workers import worker_tasks.
+os.environ.update(
+    {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "DO_NOT_TRACK": "1",
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "GX_ANALYTICS_ENABLED": "false",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
+    }
+)
+sys.path.insert(0, str(HERE))
+
+from services.postgres import find_programs, serve_postgres  # noqa: E402 (the line above makes it importable)
+from services.s3 import ACCESS_KEY, SECRET_KEY, missing_binaries, serve_s3  # noqa: E402
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run tests that take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow") or "slow" in (config.option.markexpr or ""):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes; run with --slow"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real crawls, corpora and evaluation sets."""
+    folder = Path(os.environ.get("FACTORY_TEST_DATA") or HERE.parents[1] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set FACTORY_TEST_DATA to its folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def s3_store_url() -> Iterator[str]:
+    """An empty bucket, `s3://…`, on a server of our own; every library finds it through the environment."""
+    missing = missing_binaries()
+    if missing:
+        _absent(f"no S3 server: {', '.join(missing)} not installed (make services)")
+    folder = Path(tempfile.mkdtemp(prefix="s3-"))
+    try:
+        with serve_s3(folder) as endpoint, pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+            patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+            patch.setenv("AWS_ENDPOINT_URL", endpoint)
+            patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+            import boto3
+
+            boto3.client("s3").create_bucket(Bucket="factory")
+            yield "s3://factory"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The URL of an empty PostgreSQL database."""
+    programs = find_programs()
+    if programs is None:
+        _absent("no PostgreSQL: initdb not installed (make services)")
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    try:
+        with serve_postgres(programs, folder) as url:
+            yield url
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.service)])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty store: every test that uses it runs on a local folder and on S3."""
+    if request.param == "local":
+        return str(tmp_path / "store")
+    return f"{request.getfixturevalue('s3_store_url')}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def store(store_url: str):
+    from factory.storage.store import Store
+
+    return Store(store_url)
+
+
+def _absent(reason: str) -> None:
+    if os.environ.get("FACTORY_TEST_SERVICES") == "1":
+        pytest.fail(f"{reason}, and FACTORY_TEST_SERVICES=1 asks for it")
+    pytest.skip(reason)
