@@ -335,10 +335,10 @@ def test_a_tokenizer_larger_than_a_scales_embedding_is_refused():
 
 
 def test_a_run_starts_at_the_entropy_of_guessing_and_learns(proxy):
-    record = proxy(steps=60)
+    record = proxy(steps=120)
     assert record["first_loss"] == pytest.approx(math.log(384), abs=0.1)
     assert record["loss"] < record["first_loss"] - 1
-    assert (record["valid"], record["steps"], record["tokens_seen"]) == (True, 60, 60 * 64)
+    assert (record["valid"], record["steps"], record["tokens_seen"]) == (True, 120, 120 * 64)
 
 
 def test_a_model_learns_one_batch_by_heart(proxy, tmp_path, tokenizer):

@@ -68,6 +68,8 @@ class TableDigest:
         return xxhash.xxh3_128_hexdigest("\x1f".join([str(self._rows), *fields, *streams]).encode())
 
     def _feed(self, path: str, data: Any) -> None:
+        if not len(data):
+            return  # an empty batch must leave no trace
         self._streams.setdefault(path, xxhash.xxh3_128()).update(data)
 
     def _add(self, path: str, array: pa.Array) -> None:
@@ -110,6 +112,8 @@ def _type_name(kind: pa.DataType) -> str:
     # Parquet renames the items of a list; their name is no content.
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return f"list<{_type_name(kind.value_type)}>"
+    if pa.types.is_struct(kind):
+        return f"struct<{', '.join(f'{field.name}: {_type_name(field.type)}' for field in kind)}>"
     return str(kind)
 
 

@@ -83,7 +83,6 @@ class Training:
     samples: Callable[[Any], Iterable[Sample]]
     fit: Callable[[Any, Mapping[str, list[str]], str, int], dict[str, Any]]
     ready: Callable[[Any], tuple[str, str | None] | None] = lambda config: None
-    wanted: Callable[[Any], bool] = lambda config: True
     version: int = 1
 
 

@@ -31,7 +31,7 @@ from factory.core.config import Config
 from factory.core.errors import InputError
 from factory.core.fingerprint import fingerprint
 from factory.crawl.network import Network, RefusedAddress, Response, matches
-from factory.crawl.robots import ALLOW_ALL, DISALLOW_ALL, MAX_ROBOTS_BYTES, Robots, parse_robots
+from factory.crawl.robots import ALLOW_ALL, MAX_ROBOTS_BYTES, Robots, keep_out, parse_robots
 from factory.crawl.warc_writer import Header, WarcWriter
 
 Progress = Callable[[int, int | None, str], None]
@@ -42,10 +42,10 @@ SLICE = 256
 MAX_URL = 2000
 
 _LINK = re.compile(
-    rb"""<(?:a|area)\s[^>]{0,2000}?\bhref\s*=\s*(?:"([^"]{1,2000})"|'([^']{1,2000})'|([^\s>"']{1,2000}))""", re.I
+    rb"""<(?:a|area)\s[^<>]{0,2000}?\bhref\s*=\s*(?:"([^"]{1,2000})"|'([^']{1,2000})'|([^\s>"']{1,2000}))""", re.I
 )
-_BASE = re.compile(rb"""<base\s[^>]{0,2000}?\bhref\s*=\s*["']?([^"'\s>]{1,2000})""", re.I)
-_META_ROBOTS = re.compile(rb"""<meta\s[^>]{0,500}?name\s*=\s*["']?robots["'\s][^>]{0,500}>""", re.I)
+_BASE = re.compile(rb"""<base\s[^<>]{0,2000}?\bhref\s*=\s*["']?([^"'\s>]{1,2000})""", re.I)
+_META_ROBOTS = re.compile(rb"""<meta\s[^<>]{0,500}?name\s*=\s*["']?robots["'\s][^<>]{0,500}>""", re.I)
 _HTML = re.compile(rb"\s*(?:<!--.{0,500}?-->\s*)?<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
 # Headers that say how the bytes travelled, or differ from one request to the next; cookies are nobody's business.
 _VOLATILE = {"date", "age", "connection", "keep-alive", "set-cookie", "set-cookie2", "proxy-connection"}
@@ -59,22 +59,22 @@ class CrawlConfig(Config):
     seeds: tuple[str, ...] = Field(min_length=1)
     snapshot: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     hosts: tuple[str, ...] = ()  # exact, or `.suffix`; empty: the hosts of the seeds
-    resolve: dict[str, str] = {}
+    resolve: dict[str, str] = Field(default_factory=dict)
     user_agent: str = USER_AGENT
-    max_pages: int = Field(10_000, ge=1)
-    max_page_bytes: int = Field(5_000_000, ge=1)
-    max_bytes: int = Field(2_000_000_000, ge=1)
-    max_seconds: float = Field(3600.0, gt=0)
-    max_redirects: int = Field(5, ge=0, le=20)
-    max_links: int = Field(5000, ge=0)  # taken from one page
-    concurrency: int = Field(16, ge=1, le=256)
-    host_concurrency: int = Field(2, ge=1, le=64)
-    delay: float = Field(1.0, ge=0)  # seconds between two requests to a host; a longer Crawl-delay wins
-    timeout: float = Field(30.0, gt=0)  # for one request, from connecting to the last byte
-    attempts: int = Field(2, ge=1, le=10)
+    max_pages: int = Field(default=10_000, ge=1)
+    max_page_bytes: int = Field(default=5_000_000, ge=1)
+    max_bytes: int = Field(default=2_000_000_000, ge=1)
+    max_seconds: float = Field(default=3600.0, gt=0)
+    max_redirects: int = Field(default=5, ge=0, le=20)
+    max_links: int = Field(default=5000, ge=0)  # taken from one page
+    concurrency: int = Field(default=16, ge=1, le=256)
+    host_concurrency: int = Field(default=2, ge=1, le=64)
+    delay: float = Field(default=1.0, ge=0)  # seconds between two requests to a host; a longer Crawl-delay wins
+    timeout: float = Field(default=30.0, gt=0)  # for one request, from connecting to the last byte
+    attempts: int = Field(default=2, ge=1, le=10)
     compressed: bool = True  # ask for gzip
     content_types: tuple[str, ...] = ("text/html", "application/xhtml+xml", "text/plain")
-    file_bytes: int = Field(500_000_000, ge=1)
+    file_bytes: int = Field(default=500_000_000, ge=1)
     date: datetime | None = None  # written as WARC-Date; none: the time of the crawl
 
     @field_validator("seeds")
@@ -358,7 +358,7 @@ class _Crawl:
             parts = urlsplit(url)
             robots = await self._robots(host, url)
             if not robots.allows(parts.path + (f"?{parts.query}" if parts.query else "")):
-                return _Fetched(asked, "robots")
+                return _Fetched(asked, robots.refusal)
             page = await self._attempt(host, url)
             if page.outcome != "redirected":
                 page.redirected = url != asked
@@ -401,7 +401,9 @@ class _Crawl:
                 continue
             if page.outcome in ("stored", "too_large"):
                 return parse_robots(page.body, self.config.user_agent)
-            return ALLOW_ALL if page.outcome.startswith("http_4") and page.outcome != "http_429" else DISALLOW_ALL
+            if page.outcome.startswith("http_4") and page.outcome != "http_429":
+                return ALLOW_ALL
+            return keep_out(page.outcome if page.outcome == "refused_address" else f"robots_{page.outcome}")
         return ALLOW_ALL
 
     async def _attempt(self, host: _Host, url: str, *, limit: int | None = None, any_type: bool = False) -> _Fetched:

@@ -15,6 +15,7 @@ class Robots:
 
     rules: tuple[tuple[int, bool, re.Pattern[str]], ...] = ()  # (length of the path, allowed, path), longest first
     crawl_delay: float = 0.0
+    refusal: str = "robots"  # what a page that may not be fetched is counted as
 
     def allows(self, path: str) -> bool:
         """Whether `path` (with its query) may be fetched."""
@@ -28,7 +29,11 @@ class Robots:
 
 
 ALLOW_ALL = Robots()
-DISALLOW_ALL = Robots(rules=((1, False, re.compile("/")),))
+
+
+def keep_out(reason: str) -> Robots:
+    """Nothing may be fetched, because robots.txt could not be read."""
+    return Robots(rules=((1, False, re.compile("/")),), refusal=reason)
 
 
 @dataclass

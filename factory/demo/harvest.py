@@ -15,6 +15,8 @@ import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from email.message import Message
+from typing import cast
 
 import xxhash
 
@@ -159,6 +161,10 @@ def _is_local(distribution: importlib.metadata.Distribution) -> bool:
     return "dir_info" in origin
 
 
+def _metadata(distribution: importlib.metadata.Distribution) -> Message:
+    return cast(Message, distribution.metadata)  # what it is; its declared protocol lacks `get`
+
+
 def _source_files(distribution: importlib.metadata.Distribution) -> Iterator[str]:
     for file in distribution.files or ():
         *folders, name = file.parts
@@ -181,9 +187,9 @@ def _cap(sizes: Iterable[int], count: int) -> int:
 
 def _package(name: str, distribution: importlib.metadata.Distribution, files: list[str], cap: int) -> Package:
     root = str(distribution.locate_file(""))
-    metadata = distribution.metadata
+    metadata = _metadata(distribution)
     pages = list(_module_pages(root, name, files, cap))
-    description = str(metadata.get_payload() or metadata.get("Description") or "")  # type: ignore[attr-defined]
+    description = str(metadata.get_payload() or metadata.get("Description") or "")
     if len(description.strip()) >= MIN_PAGE_CHARS:
         kind = "markdown" if "markdown" in str(metadata.get("Description-Content-Type", "")).lower() else "rst"
         pages.append(Page("description", "about", _cut(description), markup=kind))
@@ -199,7 +205,7 @@ def _package(name: str, distribution: importlib.metadata.Distribution, files: li
 
 
 def _license(distribution: importlib.metadata.Distribution) -> str:
-    metadata = distribution.metadata
+    metadata = _metadata(distribution)
     stated = str(metadata.get("License-Expression") or metadata.get("License") or "").strip()
     if _SPDX.fullmatch(stated) and stated.upper() not in ("UNKNOWN", "BSD", "APACHE", "DUAL LICENSE"):
         return stated
@@ -251,7 +257,8 @@ def _module_page(name: str, path: str) -> Page | None:
     if tree is None:
         return None
     doc = ast.get_docstring(tree) or ""
-    members, room = [], MAX_PAGE_CHARS - len(doc)
+    members: list[Member] = []
+    room = MAX_PAGE_CHARS - len(doc)
     for member in _members(tree):
         room -= len(member.doc)
         if room < 0 or len(members) >= MAX_MEMBERS:

@@ -27,7 +27,8 @@ _FIELD = re.compile(
 )
 _DIRECTIVE = re.compile(r"\s*\.\.\s*(?:([\w:-]{1,40})::\s*(.*)|_.*|\[.*|.*)$")
 _SECTION = re.compile(
-    r"(?:args|arguments|keyword args|parameters|params|returns?|yields?|raises|attributes|examples?|usage|notes?|see also|warnings?):$",
+    r"(?:args|arguments|keyword args|parameters|params|returns?|yields?|raises|attributes|examples?|usage"
+    r"|notes?|see also|warnings?):$",
     re.I,
 )
 _NAMED = re.compile(r"(\*{0,2}[A-Za-z_][\w.*, ]{0,60}(?:\s*\([^)\n]{0,120}\))?)\s*:\s+(\S.*)")
@@ -84,9 +85,9 @@ def _blocks(lines: list[str]) -> Iterator[Block]:
             end = _until(lines, position, lambda at: not lines[at].strip())
             yield Block("code", cleandoc("\n".join(lines[position:end])))
             position = end
-        elif line.lstrip().startswith(("|", "+-", "+=")) or _is_table(line):
+        elif _is_verbatim(line):
             end = _until(lines, position, lambda at: not lines[at].strip())
-            yield Block("code", "\n".join(lines[position:end]))
+            yield Block("code", cleandoc("\n" + "\n".join(lines[position:end])))
             position = end
         elif line.lstrip().startswith(".. ") or line.strip() == "..":
             end = _indented(lines, position + 1, _indent(line) + 1)
@@ -238,6 +239,11 @@ def _indent(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
+def _is_verbatim(line: str) -> bool:
+    """Drawn tables, and productions of a grammar."""
+    return line.lstrip().startswith(("|", "+-", "+=")) or _is_table(line) or (line.startswith("  ") and "::=" in line)
+
+
 def _is_table(line: str) -> bool:
     return re.fullmatch(r"\s*={2,}(?:\s+={2,})+\s*", line) is not None
 
@@ -248,7 +254,8 @@ _INLINE = re.compile(
     r"``(?P<literal>[^`\n]{1,300})``"
     r"|:[\w:+-]{1,40}:`(?P<role>[^`\n]{1,300})`"
     r"|`(?P<text>[^`<\n]{1,200})\s<(?P<target>[^>\s]{1,500})>`_{1,2}"
-    r"|!?\[!?(?P<label>[^\[\]\n]{0,300})\]\((?P<href>[^()\s]{1,500})(?:\s\"[^\"\n]{0,200}\")?\)"
+    r"|\[!(?P<badge>\[[^\[\]\n]{0,300}\])\([^()\n]{0,800}\)\s*\]\s*\([^()\n]{0,500}\)"
+    r"|!?\[(?P<label>[^\[\]\n]{0,300})\]\(\s*(?P<href>[^()\s]{1,500})(?:\s\"[^\"\n]{0,200}\")?\)"
     r"|`(?P<code>[^`\n]{1,300})`_{0,2}"
     r"|\*\*(?P<strong>[^*\n]{1,300})\*\*"
     r"|(?<![\w*])\*(?P<em>[^*\s][^*\n]{0,300})\*(?![\w*])"
@@ -286,9 +293,11 @@ def _inline_html(text: str) -> str:
     def replace(found: re.Match[str]) -> str:
         shown, target = _shown(found)
         shown = escape(shown, quote=False)
+        if not shown:
+            return ""
         if target:
             scheme_is_safe = re.match(r"https?://|[\w./#-]+$", target)
-            return f'<a href="{escape(target)}">{shown}</a>' if scheme_is_safe and shown else shown
+            return f'<a href="{escape(target)}">{shown}</a>' if scheme_is_safe else shown
         if found["strong"]:
             return f"<strong>{shown}</strong>"
         if found["em"]:
@@ -312,8 +321,10 @@ def _map(text: str, marked: Callable[[re.Match[str]], str], plain: Callable[[str
 
 def _shown(found: re.Match[str]) -> tuple[str, str]:
     """(what a reader sees, where it leads) of a marked piece; pictures and badges show nothing."""
+    if found["badge"]:
+        return "", ""
     if found["label"] is not None:
-        return ("", "") if found[0].startswith(("!", "[!")) else (found["label"], found["href"])
+        return ("", "") if found[0].startswith("!") else (found["label"], found["href"])
     if found["text"]:
         return found["text"], found["target"]
     if found["role"]:

@@ -110,7 +110,8 @@ class _Connection(asyncio.Protocol):
         etag = f'"{xxhash.xxh3_64_hexdigest(answer.body)}"'
         if answer.status == 200 and headers.get("if-none-match") == etag:
             return _message(Answer(304), head_only=True, etag=etag)
-        if "gzip" in headers.get("accept-encoding", "") and len(answer.body) > 500:
+        is_packed = any(name.lower() == "content-encoding" for name, _ in answer.headers)
+        if "gzip" in headers.get("accept-encoding", "") and len(answer.body) > 500 and not is_packed:
             packed = gzip.compress(answer.body, 1, mtime=0)
             answer = Answer(
                 answer.status, packed, (*answer.headers, ("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding"))

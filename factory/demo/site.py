@@ -120,8 +120,7 @@ class _Host:
         self.licenses = [page for page in package.pages if page.kind == "license"]
         # Menus name the pages that are in both snapshots, as a site's menus change less often than its pages.
         self.listed = sorted(page.name for page in self.pages if fate(package, page) in ("same", "changed"))
-        initials = {member.name[0].lower() for page in self.pages for member in page.members}
-        self.letters = sorted(letter for letter in initials if letter.isascii()) if len(self.pages) >= 8 else []
+        self.letters = _index_letters(self.pages)
         self.about = next((page for page in package.pages if page.kind == "description"), None)
 
     def add_routes(self) -> None:
@@ -214,7 +213,7 @@ class _Host:
             (member.name, member.kind, page.name)
             for page in self.pages
             for member in page.members
-            if member.name[0].lower() == letter
+            if letter in ("all", member.name[0].lower())
         )
         rows = "\n".join(
             f'<li><a href="/api/{_path(module)}.html#{escape(name)}">{escape(name)} ({kind} in {escape(module)})</a></li>'
@@ -332,11 +331,11 @@ def _in_latin1(answer: Answer) -> Answer:
 
 def _content(page: Page) -> str:
     parts = [markup.to_html(markup.parse(page.doc, page.markup))]
-    for member in page.members:
-        parts.append(
-            f'<section id="{escape(member.name)}">\n<h2><code>{escape(member.name + member.signature)}</code></h2>\n'
-            f"{markup.to_html(markup.parse(member.doc, 'rst'))}\n</section>"
-        )
+    parts += [
+        f'<section id="{escape(member.name)}">\n<h2><code>{escape(member.name + member.signature)}</code></h2>\n'
+        f"{markup.to_html(markup.parse(member.doc, 'rst'))}\n</section>"
+        for member in page.members
+    ]
     return "\n".join(parts)
 
 
@@ -349,6 +348,14 @@ def _edited(package: Package, page: Page) -> Page:
     doc = "\n\n".join([first, *(part for number, part in enumerate(rest) if share(f"{key} {number}") >= 0.2)])
     members = tuple(member for member in page.members if share(f"{key} {member.name}") >= 0.25)
     return replace(page, doc=doc, members=members)
+
+
+def _index_letters(pages: list[Page]) -> list[str]:
+    """The pages of a general index: none for a small site, one, or one for each letter of a large one."""
+    names = [member.name for page in pages for member in page.members]
+    if len(pages) < 8 or not names:
+        return []
+    return ["all"] if len(names) <= 1000 else sorted({name[0].lower() for name in names if name[0].isascii()})
 
 
 def summary_of(doc: str) -> str:

@@ -96,6 +96,12 @@ class _Worker:
         self.cpu_mark = self._cpu()
         return [json.loads(line) for line in lines]
 
+    def hang_up_if_dead(self) -> None:
+        """A child it left behind may hold the other end of the socket open; what was said before is still read."""
+        if self.process.poll() is not None:
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RD)
+
     def over_limit(self, limits: Limits) -> str:
         """Why this worker must be stopped, or nothing."""
         if self.attempt is None:
@@ -179,6 +185,7 @@ class LocalExecutor:
                 if time.monotonic() - looked >= LOOK_SECONDS:
                     looked = time.monotonic()
                     for worker in self._pool:
+                        worker.hang_up_if_dead()
                         if reason := worker.over_limit(self.limits):
                             worker.kill(reason)
         except BaseException:
@@ -243,4 +250,4 @@ def _failure(task: Task, told: Mapping[str, Any]) -> FactoryError:
     kind = getattr(errors, told["type"], None) if told["known"] else None
     if isinstance(kind, type) and issubclass(kind, FactoryError) and kind is not errors.RecipeError:
         return kind(told["message"])
-    return TaskFailed(f"{task.name}: {told['type']}: {told['message']}\n{told['trace']}".rstrip())
+    return TaskFailed(f"{task.name}: {told['type']}: {told['message'][:500]}\n{told['trace'][:2000]}".rstrip())

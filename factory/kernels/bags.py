@@ -42,9 +42,7 @@ class Bags(NamedTuple):
     ngrams: int
 
 
-def learn(
-    bags: Bags, *, dimension: int, classes: int, epochs: int, rate: float, seed: int
-) -> tuple[Floats, Floats]:
+def learn(bags: Bags, *, dimension: int, classes: int, epochs: int, rate: float, seed: int) -> tuple[Floats, Floats]:
     """The vectors of the features and of the classes."""
     return _learn(*bags, dimension, classes, epochs, np.float32(rate), np.uint64(seed))
 

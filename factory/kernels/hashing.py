@@ -25,7 +25,7 @@ Whole = Any  # int64 in a kernel; mypy would tell int and np.int64 apart at ever
 def hash_contents(offsets: Integers, data: Bytes, valid: Flags) -> tuple[Hashes, Hashes, Flags]:
     """Key and check (the halves of XXH3-128) of each text in normal form, and whether it holds more than line ends."""
     starts, tidy, doubtful, filled = _strip_lines(offsets, data, valid)
-    view = memoryview(tidy)
+    view = tidy.data
     contents = [view[start:stop] for start, stop in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)]
     for text in np.flatnonzero(doubtful).tolist():
         # Bytes that are not UTF-8 have no composed form; they are hashed as they are.
@@ -68,7 +68,7 @@ def _strip_lines(offsets: Integers, data: Bytes, valid: Flags) -> tuple[Integers
                 tidy[begin:kept] = data[start:end]
             else:
                 kept = _strip(data, start, end, tidy, begin)
-            filled[text] = _holds_more_than_lines(tidy, begin, kept)
+            filled[text] = _line_feeds(tidy, begin, kept) < kept - begin
             doubtful[text] = highest >= 0xCC and _may_compose(tidy, begin, kept)
         starts[text + 1] = kept
     return starts, tidy, doubtful, filled
@@ -105,11 +105,11 @@ def _strip(data: Bytes, start: Whole, end: Whole, tidy: Bytes, at: Whole) -> Who
 
 
 @inner
-def _holds_more_than_lines(tidy: Bytes, start: Whole, stop: Whole) -> bool:
+def _line_feeds(tidy: Bytes, start: Whole, stop: Whole) -> Whole:
+    feeds = np.int64(0)
     for index in range(start, stop):
-        if tidy[index] != 0x0A:
-            return True
-    return False
+        feeds += tidy[index] == 0x0A
+    return feeds
 
 
 @inner

@@ -42,7 +42,14 @@ _ALONE = (
     *((0x31F0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xA9E0, 0xA9FF), (0xAA60, 0xAA7F), (0xF900, 0xFAFF)),
     *((0x1B000, 0x1B16F), (0x20000, _LAST_ASSIGNED - 1)),
 )
-_DIACRITICS = ((0x0300, 0x036F), (0x0483, 0x0487), (0x1AB0, 0x1AFF), (0x1DC0, 0x1DFF), (0x20D0, 0x20FF), (0xFE20, 0xFE2F))
+_DIACRITICS = (
+    (0x0300, 0x036F),
+    (0x0483, 0x0487),
+    (0x1AB0, 0x1AFF),
+    (0x1DC0, 0x1DFF),
+    (0x20D0, 0x20FF),
+    (0xFE20, 0xFE2F),
+)
 
 _BLOCK = 2048  # shingles at a time: 8 KB, which stay in the nearest cache while all hashes pass over them
 _LARGEST = np.uint32(0xFFFFFFFF)
@@ -81,9 +88,9 @@ def _fold(code: int) -> int:
     if category[0] in "PSZ" or category == "Cc":
         return int(SEPARATOR)
     lower = character.lower()[0]
-    base, *marks = unicodedata.normalize("NFD", lower)
-    diacritics = all(any(first <= ord(mark) <= last for first, last in _DIACRITICS) for mark in marks)
-    return ord(base if diacritics else lower)
+    parts = [ord(part) for part in unicodedata.normalize("NFD", lower)]
+    only_diacritics = all(any(first <= part <= last for first, last in _DIACRITICS) for part in parts[1:])
+    return parts[0] if only_diacritics else ord(lower)
 
 
 def hash_family(count: int, seed: int) -> tuple[Words, Words]:

@@ -4,7 +4,6 @@ Told from the store: bounds and verdicts are those that decided, not those a rec
 """
 
 import json
-import os
 import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -100,25 +99,30 @@ def _links(current: Current, place: Place, doc_id: str) -> Iterable[dict[str, An
         if row is None:
             yield {"label": linker.label, "made": False}
             continue
-        members = list(_members(current, linker.label, row["cluster"])) if row["cluster"] else []
+        # A document that was alone when its snapshot was linked may stand for later ones.
+        members = list(_members(current, linker.label, row["cluster"] or doc_id))
         yield {
             "label": linker.label,
             "made": True,
             **row,
             "duplicate_of": _brief(current, row["duplicate_of"]),
-            "members": members[:MEMBERS_SHOWN],
-            "members_found": len(members),
+            "members": members[:MEMBERS_SHOWN] if len(members) > 1 else [],
+            "members_found": len(members) if len(members) > 1 else 0,
         }
 
 
 def _members(current: Current, label: str, cluster: str) -> Iterable[dict[str, Any]]:
+    """Documents of a cluster in all snapshots; a cluster bears the doc_id of the one that stands for it."""
     for snapshot, document in current.documents():
         part = current.beside("links", label, snapshot, document)
         if part is None:
             continue
+        ids = current.ids(document)
         stored = read_part(current.workspace.store, part, ["cluster"]).column("cluster")
-        rows = np.flatnonzero(pc.fill_null(pc.equal(stored, cluster), False).to_numpy())
-        for row in current.ids(document).take(pa.array(rows)).to_pylist() if len(rows) else []:
+        joined = pc.fill_null(pc.equal(stored, cluster), False).to_numpy()
+        stands = pc.equal(ids.column("doc_id"), cluster).to_numpy()
+        rows = np.flatnonzero(joined | stands)
+        for row in ids.take(pa.array(rows)).to_pylist() if len(rows) else []:
             yield {**row, "snapshot": snapshot}
 
 
@@ -253,9 +257,3 @@ def _decodes(current: Current, tokens: Manifest, ids: np.ndarray, text: str | No
         decoded = encoder.decode(body)
     same = decoded == text and encoder.sha256 == contract["tokenizer"]
     return {"same": same, "first_ids": [int(number) for number in ids[:8]], "head": decoded[:80]}
-
-
-def origin_exists(story: Mapping[str, Any]) -> bool:
-    """Whether the file a document came from is still there (local files only)."""
-    uri = story["place"].get("uri")
-    return bool(uri) and "://" not in uri and os.path.exists(uri)

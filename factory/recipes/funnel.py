@@ -33,7 +33,9 @@ def funnels(
         if any(found := [current.find("decisions", label, snapshot) for snapshot in wanted])
     ]
     if not made:
-        raise FactoryError("Nothing has been decided yet. 'factory run decisions' does it; 'factory plan' shows why not.")
+        raise FactoryError(
+            "Nothing has been decided yet. 'factory run decisions' does it; 'factory plan' shows why not."
+        )
     return made
 
 
@@ -76,13 +78,20 @@ def _funnel(workspace: Workspace, label: str, decided: list[Manifest]) -> dict[s
     }
 
 
-def find_rules(funnel: Mapping[str, Any], name: str) -> list[str]:
-    """The rules a name means: one, or all of a preset's; raises FactoryError with the nearest known one."""
-    known = [ERROR, *(step["rule"] for step in funnel["rules"])]
-    found = [rule for rule in known if rule == name or rule.startswith(f"{name}.")]
-    if not found:
-        raise FactoryError(f"Experiment '{funnel['experiment']}' has no rule named '{name}'.{suggest(name, known)}")
-    return found
+def find_rules(found: Sequence[Mapping[str, Any]], name: str) -> tuple[str, list[str]]:
+    """The last experiment that has rules of this name, and those rules: one, or all of a preset's.
+
+    Raises FactoryError with the nearest known one.
+    """
+    known: dict[str, None] = {}
+    for funnel in reversed(found):
+        own = [ERROR, *(step["rule"] for step in funnel["rules"])]
+        matching = [rule for rule in own if rule == name or rule.startswith(f"{name}.")]
+        if matching:
+            return funnel["experiment"], matching
+        known.update(dict.fromkeys([*own, *(rule.split(".")[0] for rule in own)]))
+    labels = ", ".join(funnel["experiment"] for funnel in found)
+    raise FactoryError(f"No rule of {labels} is named '{name}'.{suggest(name, known)}")
 
 
 def examples(
@@ -127,7 +136,7 @@ def _failing(
         values = first.take(pa.array(rows)).to_numpy().astype(np.float64)
         order = np.nan_to_num(np.min([np.abs(values - limit) for limit in limits], axis=0), nan=np.inf)
     chosen = np.argsort(order, kind="stable")[:number]
-    test = describe_rule(spec, fitted) if spec else "a record that can be read"
+    test = describe_rule(spec, fitted) if spec else "the record can be read"
     return [
         (
             float(order[index]),

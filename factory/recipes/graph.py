@@ -27,6 +27,8 @@ KINDS = (
     "evaluations",
     "leaderboard",
 )
+# Raised when a step itself (not a stage) would make something else of the same inputs.
+STEP_VERSIONS = dict.fromkeys(KINDS, 1)
 COLUMN_KINDS = ("scores", "keys", "encodings")
 
 
@@ -52,7 +54,8 @@ class Node:
 
     def fingerprint(self, digests: Mapping[str, str]) -> str:
         """What should be made, given the digests of upstream models."""
-        return fingerprint({"spec": self.spec, "models": {name: digests[name] for name in self.models}})
+        models = {name: digests[name] for name in self.models}
+        return fingerprint({"step": STEP_VERSIONS[self.kind], "spec": self.spec, "models": models})
 
     def inputs(self, digests: Mapping[str, str]) -> dict[str, str]:
         """Everything it is made from, by digest."""

@@ -130,7 +130,9 @@ class Current:
             row = self.ids(place.part).slice(place.row, 1).to_pylist()[0]
             lines.append(f"  {row['doc_id']}  {place.snapshot}  {row['url'] or ''}")
         more = f"\n  and {len(found) - MOST_FOUND:,} more" if len(found) > MOST_FOUND else ""
-        return InputError(f"'{query}' is the beginning of {len(found):,} documents; name one:\n" + "\n".join(lines) + more)
+        return InputError(
+            f"'{query}' is the beginning of {len(found):,} documents; name one:\n" + "\n".join(lines) + more
+        )
 
     def _near(self, query: str) -> str:
         """Other URLs of the same place, for a query that matches none."""

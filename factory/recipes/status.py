@@ -1,6 +1,6 @@
 """What is current of a recipe, and what a plan would do, as plain data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from factory.core.ledger import add_counts, imbalance
@@ -36,11 +36,12 @@ def status(workspace: Workspace) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (KINDS.index(row["kind"]) if row["kind"] in KINDS else 99, row["name"]))
 
 
-def plan(workspace: Workspace) -> dict[str, Any]:
-    """The state of every dataset and why, with documents where they are known or can be estimated."""
+def plan(workspace: Workspace, names: Iterable[str] | None = None) -> dict[str, Any]:
+    """The state of every dataset (or of those named) and why, with documents where they are known or can be estimated."""
+    chosen = {node.name for node in workspace.select(names, upstream=False)} if names else set(workspace.graph)
     states = workspace.plan()
     rate = _documents_per_byte(workspace, states)
-    rows = [_line(workspace, state, rate) for state in states]
+    rows = [_line(workspace, state, rate) for state in states if state.node.name in chosen]
     return {
         "recipe": workspace.recipe.name,
         "store": workspace.store.url,
@@ -103,8 +104,14 @@ def problems(current: Current) -> list[str]:
         if problem := imbalance(manifest.ledger):
             found.append(f"{manifest.name}: {problem}")
         if manifest.ledger.get("rows") != manifest.rows:
-            found.append(f"{manifest.name}: the ledger counts {manifest.ledger.get('rows')} rows, {manifest.rows} stored")
-        if manifest.kind == "decisions" and _same_documents(current, manifest) and manifest.rows != rows[manifest.partition]:
+            found.append(
+                f"{manifest.name}: the ledger counts {manifest.ledger.get('rows')} rows, {manifest.rows} stored"
+            )
+        if (
+            manifest.kind == "decisions"
+            and _same_documents(current, manifest)
+            and manifest.rows != rows[manifest.partition]
+        ):
             found.append(f"{manifest.name}: {manifest.rows:,} verdicts on {rows[manifest.partition]:,} documents")
     for selection in current.of("selection"):
         decided = [manifest for manifest in current.of("decisions") if manifest.label == selection.label]

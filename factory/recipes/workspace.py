@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -303,6 +304,7 @@ class Workspace:
             notes=made.notes,
             run={
                 "seconds": round(time.time() - started, 3),
+                "ended": datetime.now(UTC).isoformat(timespec="seconds"),
                 "host": platform.node(),
                 "version": factory.__version__,
                 "pid": os.getpid(),

@@ -140,9 +140,7 @@ def train(lines: Sequence[str], labels: Sequence[str], path: str, shape: Shape, 
         buckets=model.get_input_matrix().shape[0] - len(model.get_words()),
         ngrams=shape.word_ngrams,
     )
-    inputs, outputs = learn(
-        bags, dimension=shape.dim, classes=len(order), epochs=shape.epoch, rate=shape.lr, seed=seed
-    )
+    inputs, outputs = learn(bags, dimension=shape.dim, classes=len(order), epochs=shape.epoch, rate=shape.lr, seed=seed)
     if not (np.isfinite(inputs).all() and np.isfinite(outputs).all()):
         raise FactoryError(f"Training the model {path} diverged. Lower `lr`; it is {shape.lr}.")
     model.set_matrices(inputs, outputs)

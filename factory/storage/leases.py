@@ -71,6 +71,23 @@ def lease(
             )
 
 
+def live_leases(store: Store, patience: float = 10 * PATIENCE_SECONDS) -> list[str]:
+    """Names of datasets somebody is writing: their lease is not released, its owner not gone, and it was renewed lately."""
+    folders: dict[str, list[str]] = {}
+    times = store.modified("leases")
+    for path in times:
+        folders.setdefault(path.rsplit("/", 1)[0], []).append(path)
+    live = []
+    for folder, paths in sorted(folders.items()):
+        newest = max(paths)
+        state = _read(store, folder, int(newest.rsplit("/", 1)[1][:8]))
+        if state.get("released") or _owner_is_gone(state.get("owner", "")):
+            continue
+        if time.time() - times[newest] <= patience:
+            live.append(folder.removeprefix("leases/"))
+    return live
+
+
 def _acquire(store: Store, folder: str, wait: bool, patience: float, on_wait: Callable[[str], None]) -> Lease:
     owner = f"{platform.node()}:{os.getpid()}"
     seen, since, told = "", time.monotonic(), False
@@ -138,6 +155,12 @@ def _owner_is_gone(owner: object) -> bool:
 
 
 def _start_time(pid: int) -> str:
+    try:
+        # Clock ticks since boot, where Linux says them: a time of day moves when the clock is set.
+        with open(f"/proc/{pid}/stat") as stream:
+            return stream.read().rpartition(")")[2].split()[19]
+    except OSError:
+        pass
     try:
         return str(psutil.Process(pid).create_time())
     except psutil.Error:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from factory.core.errors import IntegrityError
+from factory.core.fingerprint import digest_bytes
 from factory.core.manifest import Manifest
 from factory.storage.store import Store
 
@@ -22,8 +23,11 @@ def find_manifest(store: Store, path: str) -> Manifest | None:
     except FileNotFoundError:
         return None
     try:
-        return Manifest.from_json(json.loads(data))
-    except (ValueError, KeyError, TypeError) as error:
+        known = json.loads(data)
+        if known.pop("seal") != _seal(known):
+            raise ValueError("it was altered")
+        return Manifest.from_json(known)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(
             f"{path} is not a manifest any more ({error}). Remove it; 'factory run' makes it again."
         ) from error
@@ -31,7 +35,8 @@ def find_manifest(store: Store, path: str) -> Manifest | None:
 
 def write_manifest(store: Store, manifest: Manifest) -> Manifest:
     """Commit a dataset. Of two writers one wins; the other gets the winner's manifest if it says the same, else an error."""
-    data = json.dumps(manifest.to_json(), sort_keys=True, indent=1).encode()
+    known = manifest.to_json()
+    data = json.dumps({**known, "seal": _seal(known)}, sort_keys=True, indent=1).encode()
     if store.put_new(manifest.path, data):
         return manifest
     other = find_manifest(store, manifest.path)
@@ -46,6 +51,11 @@ def write_manifest(store: Store, manifest: Manifest) -> Manifest:
         f"{manifest.name}: made twice from the same inputs with different content ({other.digest} and {manifest.digest}). "
         "The stage that made it is not deterministic."
     )
+
+
+def _seal(known: Mapping[str, Any]) -> str:
+    """The digest of all that a manifest says, so that one changed byte is noticed."""
+    return digest_bytes(json.dumps(known, sort_keys=True).encode())
 
 
 def missing_parts(store: Store, manifest: Manifest) -> list[str]:

@@ -29,7 +29,7 @@ def find_part(store: Store, folder: str, name: str) -> Part | None:
     """The finished part of this name, or None when it was not made, or not made whole."""
     try:
         part = Part.from_json(json.loads(store.read(f"{folder}/{name}.json")))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, TypeError):  # not there, or altered by hand: it is made again
         return None
     return part if store.size(part.path) == part.bytes else None
 
@@ -57,6 +57,7 @@ def write_part(
             local, schema, compression="zstd", compression_level=3, write_page_checksum=True
         ) as writer:
             pending: list[pa.RecordBatch] = []
+            pending_bytes = 0
             for batch in batches:
                 batch = batch.select(schema.names).cast(schema)
                 digest.update(batch)
@@ -64,9 +65,10 @@ def write_part(
                     id_digest.update(batch)
                 rows += batch.num_rows
                 pending.append(batch)
-                if sum(item.nbytes for item in pending) >= ROW_GROUP_BYTES:
+                pending_bytes += batch.nbytes
+                if pending_bytes >= ROW_GROUP_BYTES:
                     writer.write_table(pa.Table.from_batches(pending, schema), row_group_size=rows or 1)
-                    pending = []
+                    pending, pending_bytes = [], 0
             if pending:
                 writer.write_table(pa.Table.from_batches(pending, schema), row_group_size=rows or 1)
         part = Part(
@@ -145,7 +147,8 @@ def iterate_part(store: Store, part: Part, columns: Sequence[str], rows: int = B
                 raise IntegrityError(
                     f"{part.path} holds {file.metadata.num_rows:,} rows, its record says {part.rows:,}"
                 )
-            yield from file.iter_batches(batch_size=rows, columns=list(columns))
+            for group in range(file.num_row_groups):  # left alone, Arrow fills a batch from several groups
+                yield from file.iter_batches(batch_size=rows, row_groups=[group], columns=list(columns))
     except FileNotFoundError:
         raise IntegrityError(
             f"{part.path} is listed in a manifest but is gone. 'factory run' makes it again."

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -158,6 +158,40 @@ class Store:
         with self._explain("delete", path), contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(self.full(path))
 
+    def modified(self, prefix: str = "") -> dict[str, float]:
+        """When each finished file below a folder was last written, in seconds since 1970; files without a time are left out."""
+        with self._explain("list", prefix):
+            found = self.fs.find(self.full(prefix), detail=True) if self.fs.exists(self.full(prefix)) else {}
+        times = {}
+        for name, info in found.items():
+            when = info.get("mtime") or info.get("LastModified") or info.get("created")
+            if when is not None and TEMPORARY not in name:
+                times[name[len(self.root) + 1 :]] = float(when.timestamp() if hasattr(when, "timestamp") else when)
+        return times
+
+    def stale_temporaries(self, older_than: float) -> dict[str, int]:
+        """Temporary files last written before this time, as full names with their sizes."""
+        return {
+            name: os.path.getsize(name)
+            for name, when in self.temporaries()
+            if when <= older_than and os.path.isfile(name)
+        }
+
+    def delete_temporaries(self, names: Iterable[str]) -> None:
+        """Remove temporary files of a local store, and the folders that become empty."""
+        for name in names:
+            if TEMPORARY not in name[len(self.root) :] or not name.startswith(f"{self.root}/"):
+                raise StoreError(f"'{name}' is no temporary file of the store {self.url}")
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+            folder = os.path.dirname(name)
+            while TEMPORARY in folder[len(self.root) :]:
+                try:
+                    os.rmdir(folder)
+                except OSError:
+                    break
+                folder = os.path.dirname(folder)
+
     def temporaries(self) -> Iterator[tuple[str, float]]:
         """Leftovers of dead attempts in a local store: full name and modification time."""
         if self.local:
@@ -220,7 +254,10 @@ def _store_error(verb: str, where: str, error: OSError) -> StoreError:
     if isinstance(error, PermissionError):
         return StoreError(f"cannot {verb} {where}: permission denied. Choose another store or change its rights.")
     hint = " The disk is full: free space and run again; finished parts are kept." if error.errno in FULL else ""
-    return StoreError(f"cannot {verb} {where}: {error.strerror or error}.{hint}")
+    words = error.strerror or str(error)
+    if words == "None":  # a server that sends a code and no message
+        words = str(error.__cause__)
+    return StoreError(f"cannot {verb} {where}: {words}.{hint}")
 
 
 def _http_status(error: OSError) -> int | None:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg2
-
 from services.processes import free_port, spawn, stop, wait_until
 
 

@@ -65,7 +65,9 @@ def _made(parts: list[Part]) -> Made:
         "text_bytes": sum(part.notes["text_bytes"] for part in parts),
         "causes": [cause for part in parts for cause in part.notes["causes"]][:10],
     }
-    return Made(tuple(parts), documents_ledger(part.notes for part in parts), notes)
+    # A range in which no record begins is in the books and nowhere else: two such parts would be one and the same.
+    filled = tuple(part for part in parts if part.rows)
+    return Made(filled, documents_ledger(part.notes for part in parts), notes)
 
 
 def _planned(bench: Bench, node: Node) -> Iterator[dict[str, Any]]:

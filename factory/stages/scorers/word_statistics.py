@@ -2,8 +2,8 @@
 
 Words, marks and pieces are defined in `factory.kernels.text`. `mean_word_length` is over words; `hash_ratio` and
 `ellipsis_ratio` are `#` and `...` or `…` per piece, `alpha_ratio` is the share of pieces with a letter, marks included, as
-datatrove reads the rules of arXiv:2112.11446, Table A1. `stop_words` counts how many different ones of the eight there
-occur, in lower case.
+datatrove reads the rules of arXiv:2112.11446, Table A1; `alpha_word_ratio` leaves the marks out, which suits technical
+text. `stop_words` counts how many different ones of the eight there occur, in lower case.
 """
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ COLUMNS = {
     "hash_ratio": pa.float32(),
     "ellipsis_ratio": pa.float32(),
     "alpha_ratio": pa.float32(),
+    "alpha_word_ratio": pa.float32(),
     "stop_words": pa.uint32(),
 }
 
@@ -42,6 +43,7 @@ def word_statistics(config: NoSettings) -> BatchFunction:
             share_column(hashes, pieces, view.valid),
             share_column(ellipses, pieces, view.valid),
             share_column(alphabetic, pieces, view.valid),
+            share_column(alphabetic, words, view.valid),
             count_column(stop_words, view.valid),
         ]
         return pa.record_batch(columns, schema=pa.schema(COLUMNS))

@@ -1,0 +1,70 @@
+"""Assets of an experiment: what it decides, keeps, mixes and writes as tokens, over all snapshots."""
+
+import dagster as dg
+
+from assets.checks import check_specs
+from assets.making import Events, again, materialize
+from assets.nodes import code_versions
+from assets.partitions import experiments, on_every_partition
+from assets.resources import Factory
+from assets.snapshots import DOCUMENTS, ENCODINGS, column_keys, link_keys
+from factory.recipes.recipe import Recipe
+
+DECISIONS = dg.AssetKey("decisions")
+SELECTION = dg.AssetKey("selection")
+MIXTURE = dg.AssetKey("mixture")
+TOKENS = dg.AssetKey("tokens")
+TOKENIZER = dg.AssetKey(["models", "tokenizer"])
+EXPERIMENT_KEYS = (DECISIONS, SELECTION, MIXTURE, TOKENS)
+
+
+def experiment_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
+    beside = [key for key in column_keys(recipe) if key.path[0] == "scores"]
+    of_snapshots = on_every_partition(DOCUMENTS, ENCODINGS)
+    return [
+        _asset(
+            recipe,
+            DECISIONS,
+            "decisions",
+            [*on_every_partition(*beside, *link_keys(recipe)), *of_snapshots],
+            "The rules every document fails, in every snapshot; an empty list is a kept document.",
+        ),
+        _asset(
+            recipe,
+            SELECTION,
+            "decisions",
+            [dg.AssetDep(DECISIONS), *of_snapshots],
+            "The documents an experiment keeps: the one place where rows disappear.",
+        ),
+        _asset(
+            recipe, MIXTURE, "mixture", [dg.AssetDep(SELECTION)], "How many epochs of each domain the training sees."
+        ),
+        _asset(
+            recipe,
+            TOKENS,
+            "tokens",
+            [dg.AssetDep(SELECTION), dg.AssetDep(MIXTURE), *of_snapshots, dg.AssetDep(TOKENIZER)],
+            "What the training reads: a token file and its index, and the mixture that came out.",
+        ),
+    ]
+
+
+def _asset(
+    recipe: Recipe, key: dg.AssetKey, group: str, deps: list[dg.AssetDep], description: str
+) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=key,
+        group_name=group,
+        partitions_def=experiments(recipe),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        deps=deps,
+        kinds={"parquet"},
+        code_version=code_versions(recipe).get(key),
+        check_specs=check_specs(key.path[0], key),
+        retry_policy=again,
+        description=description,
+    )
+    def asset(context: dg.AssetExecutionContext, factory: dg.ResourceParam[Factory]) -> Events:
+        yield from materialize(context, factory)
+
+    return asset

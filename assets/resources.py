@@ -1,0 +1,128 @@
+"""The outside world: which recipe Dagster shows, and the workspace its assets are made with.
+
+The only module of this package that reads the environment:
+
+    FACTORY_RECIPE        the recipe file (else ./recipe.yaml, else the demo's)
+    FACTORY_STORE         a store instead of the recipe's own
+    FACTORY_WORKERS       worker processes (else one per core)
+    FACTORY_EXPECTATIONS  0 leaves out Great Expectations, which takes seconds to import
+    DAGSTER_HOME          where Dagster remembers runs (else inside the store)
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from logging import Logger
+from pathlib import Path
+
+from assets.expectations import expect_documents
+from factory.core.errors import RecipeError
+from factory.core.manifest import Manifest
+from factory.execution.local import LocalExecutor
+from factory.recipes.gates import Check
+from factory.recipes.load import load_recipe
+from factory.recipes.progress import Progress
+from factory.recipes.recipe import Recipe
+from factory.recipes.workspace import Outcome, Workspace
+
+DEMO = Path(__file__).parent / "recipes" / "demo.yaml"
+PROJECT_FILE = "recipe.yaml"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which recipe, in which store, with how many workers; all a child process needs to do the same."""
+
+    recipe: str
+    store: str | None = None
+    workers: int = 0
+    expectations: bool = True
+
+    def load(self) -> Recipe:
+        return load_recipe(self.recipe, store=self.store)
+
+    def environment(self) -> dict[str, str]:
+        """The variables that make another process read these settings."""
+        given = {"FACTORY_RECIPE": os.path.abspath(self.recipe), "FACTORY_STORE": self.store or ""}
+        return {**given, "FACTORY_WORKERS": str(self.workers), "FACTORY_EXPECTATIONS": str(int(self.expectations))}
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of this process; raises RecipeError when a variable cannot be meant."""
+    recipe, store = environment.get("FACTORY_RECIPE"), environment.get("FACTORY_STORE") or None
+    if not recipe:
+        own = os.path.exists(PROJECT_FILE)
+        recipe = PROJECT_FILE if own else str(DEMO)
+        # The demo's recipe lies inside the package, which is no place for data.
+        store = store or (None if own else os.path.abspath(".factory"))
+    workers = environment.get("FACTORY_WORKERS") or "0"
+    if not workers.isdigit():
+        raise RecipeError([f"FACTORY_WORKERS: a number of processes is meant (got '{workers}')."])
+    return Settings(recipe, store, int(workers), environment.get("FACTORY_EXPECTATIONS", "1") != "0")
+
+
+def read_dagster_home(environment: Mapping[str, str] = os.environ) -> str | None:
+    return environment.get("DAGSTER_HOME") or None
+
+
+@dataclass
+class Factory:
+    """What an asset makes its datasets with. One workspace lives as long as the run, so that workers stay warm.
+
+    `outcomes` collects what was made, `problem` the error a person should read; both are for whoever runs in-process.
+    """
+
+    settings: Settings
+    recipe: Recipe
+    progress: Progress | None = None
+    wait: bool = True
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    problem: Exception | None = None
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        executor = LocalExecutor(self.settings.workers)
+        return Workspace(self.recipe, executor, extra_gates=self.extra_gates, wait=self.wait)
+
+    def extra_gates(self, manifest: Manifest) -> Iterable[Check]:
+        if self.settings.expectations and manifest.kind == "documents":
+            yield expect_documents(self.workspace.store, manifest)
+
+    def make(self, names: Iterable[str], log: Logger) -> list[Outcome]:
+        """Make these datasets, from what is current of the datasets they read."""
+        self.workspace.progress = self.progress or LoggedProgress(log.info)
+        outcomes = [self._complete(outcome) for outcome in self.workspace.run(names, upstream=False)]
+        for outcome in outcomes:
+            self.outcomes[outcome.node.name] = outcome
+        return outcomes
+
+    def _complete(self, outcome: Outcome) -> Outcome:
+        """With the gates it did not have to pass when the library alone made it."""
+        known = {check.name for check in outcome.checks}
+        if outcome.node.kind != "documents" or "expectations" in known or not self.settings.expectations:
+            return outcome
+        return replace(outcome, checks=(*outcome.checks, *self.extra_gates(outcome.manifest)))
+
+    def close(self) -> None:
+        self.workspace.close()
+
+
+class LoggedProgress:
+    """One line of a log for each finished piece of work."""
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self.say = say
+
+    def start(self, label: str, total: int, unit: str) -> None:
+        self.label, self.total, self.unit, self.began = label, total, unit, time.monotonic()
+
+    def advance(self, amount: int) -> None:
+        pass
+
+    def finish(self) -> None:
+        self.say(f"{self.label}: {self.total:,} {self.unit} in {time.monotonic() - self.began:.1f} s")
+
+    def note(self, line: str) -> None:
+        self.say(line)

@@ -1,0 +1,35 @@
+"""factory run: make what is not there."""
+
+from typing import Annotated
+
+import typer
+
+from factory.cli.options import DEFAULT_RECIPE, Json, RecipePath, StorePlace, Workers, print_rich, show
+
+Direct = Annotated[
+    bool, typer.Option("--direct", help="Without Dagster: faster to start, and nothing is recorded for its UI.")
+]
+
+
+def command(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Datasets to make, with all they need: a kind (tokens), a name (scores/words), one partition "
+            "(documents@2026-10). Default: everything."
+        ),
+    ] = None,
+    recipe: RecipePath = DEFAULT_RECIPE,
+    store: StorePlace = None,
+    workers: Workers = 0,
+    direct: Direct = False,
+    as_json: Json = False,
+) -> None:
+    """Make every dataset of a recipe that is not there yet. A killed run goes on where it stopped: the same command again."""
+    from factory.cli import running
+    from factory.reports import terminal
+
+    done = running.run(recipe, store, workers=workers, names=names or None, direct=direct)
+    show(done, terminal.outcome, as_json=as_json)
+    if not as_json and done["made"]:
+        print_rich(terminal.ledger(done["ledger"]))

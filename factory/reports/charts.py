@@ -1,0 +1,171 @@
+"""Small drawings as SVG text: bars, histograms with threshold lines, curves, intervals. Numbers in, markup out.
+
+No script and no font is loaded: a report must open on a machine without a network. Texts are escaped here.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from markupsafe import Markup, escape
+
+from factory.reports.text import clean
+
+KEPT, DROPPED, QUARANTINED, LINE = "#2b8a6e", "#d9795d", "#8a8a8a", "#1f2d3d"
+COLOURS = ("#3566a8", "#d9795d", "#2b8a6e", "#8e5ea2", "#c9a227", "#4aa3a2", "#a84f4f", "#6b7f3f")
+
+
+def bars(rows: Sequence[tuple[str, Sequence[tuple[float, str]], str]], *, right: int = 150, width: int = 720) -> Markup:
+    """Horizontal stacked bars: a label, (amount, colour) pieces, and a text behind; all on one scale."""
+    longest = max((sum(amount for amount, _ in pieces) for _, pieces, _ in rows), default=0) or 1
+    left, height = 190, 20
+    room = width - left - right
+    drawn = []
+    for index, (label, pieces, text) in enumerate(rows):
+        y = index * height
+        drawn.append(_text(left - 8, y + 14, clean(label, 30), anchor="end"))
+        x = float(left)
+        for amount, colour in pieces:
+            span = amount / longest * room
+            if span > 0:
+                drawn.append(
+                    f'<rect x="{x:.1f}" y="{y + 3}" width="{max(span, 0.5):.1f}" height="14" fill="{colour}"/>'
+                )
+            x += span
+        drawn.append(_text(x + 6, y + 14, clean(text, 40), style="muted"))
+    return _svg(width, len(rows) * height + 4, drawn)
+
+
+def histogram(
+    kept: Sequence[int],
+    dropped: Sequence[int],
+    edges: Sequence[float],
+    lines: Sequence[float],
+    *,
+    log: bool,
+    width: int = 340,
+) -> Markup:
+    """Two stacked counts per bin and vertical lines at the thresholds; `log` says how the edges are spaced."""
+    height, base, top = 120, 98, 6
+    most = max((a + b for a, b in zip(kept, dropped, strict=True)), default=0) or 1
+    place = _scale(edges[0], edges[-1], 8, width - 8, log=log)
+    drawn = []
+    for index, (below, above) in enumerate(zip(kept, dropped, strict=True)):
+        x, span = place(edges[index]), place(edges[index + 1]) - place(edges[index])
+        y = float(base)
+        for amount, colour in ((below, KEPT), (above, DROPPED)):
+            tall = amount / most * (base - top)
+            y -= tall
+            if amount:
+                drawn.append(
+                    f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(span - 0.6, 0.6):.1f}" '
+                    f'height="{max(tall, 0.4):.1f}" fill="{colour}"/>'
+                )
+    for line in lines:
+        if edges[0] <= line <= edges[-1]:
+            x = place(line)
+            drawn.append(
+                f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{base}" stroke="{LINE}" stroke-dasharray="4 3"/>'
+            )
+            drawn.append(_text(x + 3, top + 9, number(line)))
+    drawn.append(f'<line x1="8" y1="{base}" x2="{width - 8}" y2="{base}" stroke="#999"/>')
+    drawn.append(_text(8, base + 14, number(edges[0]), style="muted"))
+    drawn.append(_text(width - 8, base + 14, number(edges[-1]), anchor="end", style="muted"))
+    return _svg(width, height, drawn)
+
+
+def curves(
+    series: Mapping[str, Sequence[Sequence[tuple[float, float]]]], x_name: str, y_name: str, width: int = 720
+) -> Markup:
+    """Lines of (x, y), one colour for each name, one line for each of its seeds."""
+    points = [point for lines in series.values() for line in lines for point in line]
+    if not points:
+        return Markup("")
+    height, left, base = 280, 56, 240
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    x_of = _scale(0, max(x for x, _ in points) or 1, left, width - 12)
+    y_of = _scale(low, high if high > low else low + 1, base, 12)
+    drawn = []
+    for step in range(5):
+        y = low + (high - low) * step / 4
+        drawn.append(f'<line x1="{left}" y1="{y_of(y):.1f}" x2="{width - 12}" y2="{y_of(y):.1f}" stroke="#e4e4e0"/>')
+        drawn.append(_text(left - 6, y_of(y) + 4, number(y), anchor="end", style="muted"))
+    for index, (name, lines) in enumerate(series.items()):
+        colour = COLOURS[index % len(COLOURS)]
+        for line in lines:
+            path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in line)
+            drawn.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.2" opacity="0.85"/>')
+        drawn.append(
+            f'<rect x="{left + 8 + 150 * (index % 4)}" y="{base + 16 + 16 * (index // 4)}" '
+            f'width="10" height="10" fill="{colour}"/>'
+        )
+        drawn.append(_text(left + 23 + 150 * (index % 4), base + 25 + 16 * (index // 4), clean(name, 20)))
+    drawn.append(_text(left + 4, 14, y_name, style="muted"))
+    drawn.append(
+        _text(width - 12, base + 14, f"{number(max(x for x, _ in points))} {x_name}", anchor="end", style="muted")
+    )
+    return _svg(width, height + 16 * ((len(series) - 1) // 4), drawn)
+
+
+def intervals(
+    rows: Sequence[tuple[str, float, tuple[float, float] | None, tuple[float, float] | None, Sequence[float]]],
+    width: int = 720,
+) -> Markup:
+    """A point for each name with two intervals (thick: seeds, thin: items) and a dot for each seed."""
+    if not rows:
+        return Markup("")
+    bounds = [
+        edge
+        for _, value, first, second, dots in rows
+        for edge in (value, *(first or ()), *(second or ()), *dots)
+        if math.isfinite(edge)
+    ]
+    low, high = min(bounds), max(bounds)
+    pad = (high - low) * 0.06 or abs(high) * 0.01 or 1
+    left, height = 150, 30
+    place = _scale(low - pad, high + pad, left, width - 90)
+    drawn = []
+    for index, (name, value, seeds, items, dots) in enumerate(rows):
+        y = index * height + 18
+        colour = COLOURS[index % len(COLOURS)]
+        drawn.append(_text(left - 10, y + 4, clean(name, 24), anchor="end"))
+        for span, stroke, opacity in ((items, 1.5, 0.9), (seeds, 7, 0.3)):
+            if span:
+                drawn.append(
+                    f'<line x1="{place(span[0]):.1f}" y1="{y}" x2="{place(span[1]):.1f}" y2="{y}" stroke="{colour}" '
+                    f'stroke-width="{stroke}" opacity="{opacity}"/>'
+                )
+        drawn += [f'<circle cx="{place(dot):.1f}" cy="{y}" r="2" fill="#fff" stroke="{colour}"/>' for dot in dots]
+        drawn.append(f'<circle cx="{place(value):.1f}" cy="{y}" r="4" fill="{colour}"/>')
+        drawn.append(_text(width - 82, y + 4, f"{value:.4f}"))
+    base = len(rows) * height + 8
+    drawn.append(_text(left, base + 8, number(low), style="muted"))
+    drawn.append(_text(width - 90, base + 8, number(high), anchor="end", style="muted"))
+    return _svg(width, base + 14, drawn)
+
+
+def number(value: float) -> str:
+    """A tick's label."""
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else str(value)
+    if abs(value) >= 10_000:
+        for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+            if abs(value) >= factor:
+                return f"{value / factor:.3g}{unit}"
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def _scale(low: float, high: float, start: float, stop: float, *, log: bool = False) -> Callable[[float], float]:
+    if log:
+        first, last = math.log(low), math.log(high)
+        return lambda value: start + (math.log(max(value, low)) - first) / ((last - first) or 1) * (stop - start)
+    return lambda value: start + (value - low) / ((high - low) or 1) * (stop - start)
+
+
+def _text(x: float, y: float, text: str, *, anchor: str = "start", style: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{style}">{escape(text)}</text>'
+
+
+def _svg(width: int, height: int, drawn: Sequence[str]) -> Markup:
+    return Markup(
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">{"".join(drawn)}</svg>'
+    )

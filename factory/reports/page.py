@@ -1,0 +1,92 @@
+"""The report as one HTML page: plain data in, a string out. Everything a document says is cleaned and escaped."""
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from factory.reports import charts
+from factory.reports.text import clean, count, duration, share, size, value
+
+TEMPLATE = "report.html"
+
+
+def render(data: Mapping[str, Any]) -> str:
+    """The page for what `factory.recipes.report` gathered."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(count=count, size=size, duration=duration, clean=clean, value=value)
+    source = resources.files("factory.reports").joinpath(TEMPLATE).read_text("utf-8")
+    shown = {**data, "share": share, "plots": _plots(data)}
+    return environment.from_string(source).render(shown)
+
+
+def _plots(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "summary": charts.bars([_kept_bar(item) for item in data["funnels"]]),
+        "funnels": {item["experiment"]: _funnel_plot(item) for item in data["funnels"]},
+        "rules": [
+            charts.histogram(item["kept"], item["dropped"], item["edges"], item["lines"], log=item["log"])
+            for item in data["histograms"]
+        ],
+        "losses": charts.curves(data["losses"], "tokens", "loss (nats per token)"),
+        "board": _board_plot(data["leaderboard"]) if data["leaderboard"] else Markup(""),
+        "mixtures": {name: _mixture_plot(rows) for name, rows in data["mixtures"].items()},
+    }
+
+
+def _kept_bar(item: Mapping[str, Any]) -> tuple[str, list[tuple[float, str]], str]:
+    errors = sum(item["errors"].values())
+    pieces = [
+        (float(item["kept"]), charts.KEPT),
+        (float(item["rows"] - errors - item["kept"]), charts.DROPPED),
+        (float(errors), charts.QUARANTINED),
+    ]
+    return item["experiment"], pieces, f"{item['kept']:,} kept, {share(item['kept'], item['rows'])}"
+
+
+def _funnel_plot(item: Mapping[str, Any]) -> Markup:
+    errors = sum(item["errors"].values())
+    rows: list[tuple[str, list[tuple[float, str]], str]] = [
+        ("all records", [(item["rows"], charts.KEPT)], f"{item['rows']:,}")
+    ]
+    if errors:
+        left = item["rows"] - errors
+        rows.append(("errors", [(left, charts.KEPT), (errors, charts.QUARANTINED)], f"{left:,} (−{errors:,})"))
+    rows += [
+        (
+            step["rule"],
+            [(step["remaining"], charts.KEPT), (step["first"], charts.DROPPED)],
+            f"{step['remaining']:,} (−{step['first']:,})" if step["first"] else f"{step['remaining']:,}",
+        )
+        for step in item["rules"]
+    ]
+    return charts.bars(rows)
+
+
+def _board_plot(notes: Mapping[str, Any]) -> Markup:
+    rows = []
+    for row in notes["board"]["rows"]:
+        primary = row["primary"]
+        if primary is None or primary["value"] is None:
+            continue
+        spans = [_span(primary[name]) for name in ("seed_interval", "item_interval")]
+        seeds = [score for score in primary["by_seed"] if score is not None]
+        rows.append((f"{row['experiment']} ({row['scale']})", primary["value"], spans[0], spans[1], seeds))
+    return charts.intervals(rows)
+
+
+def _span(interval: Mapping[str, float | None] | None) -> tuple[float, float] | None:
+    if not interval or interval["low"] is None or interval["high"] is None:
+        return None
+    return interval["low"], interval["high"]
+
+
+def _mixture_plot(rows: list[dict[str, Any]]) -> Markup:
+    shown = sorted(rows, key=lambda row: -row["asked_share"])[:12]
+    drawn = []
+    for row in shown:
+        text = f"asked {row['asked_share']:.1%}, realised {row['realised_share']:.1%}"
+        drawn.append((str(row["domain"]), [(row["realised_share"], charts.KEPT)], text))
+    return charts.bars(drawn, right=210)

@@ -1,0 +1,375 @@
+"""Tables for the terminal: plain data in, things rich can print out. What documents say never reaches it as markup."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from factory.reports.text import clean, count, duration, share, size, value
+
+STATES = {"cached": "green", "make": "yellow", "waits": "dim", "better": "green", "worse": "red", "undecided": "dim"}
+MARKS = {"fine": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗", "bold red")}
+WHY_SHOWN = 3
+
+
+def table(
+    header: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "", numbers: Sequence[int] = ()
+) -> Table:
+    """A table of text; columns whose index is in `numbers` stand right."""
+    made = Table(title=Text(title, style="bold") if title else None, title_justify="left", box=None, pad_edge=False)
+    for index, name in enumerate(header):
+        made.add_column(Text(name, style="dim"), justify="right" if index in numbers else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(item if isinstance(item, Text) else Text(clean(item)) for item in row))
+    return made
+
+
+def plan(data: Mapping[str, Any]) -> RenderableType:
+    """Datasets by kind: what is there, what would be made, and why."""
+    rows = []
+    for item in data["datasets"]:
+        why = "; ".join(item["why"][:WHY_SHOWN]) + ("; …" if len(item["why"]) > WHY_SHOWN else "")
+        documents = count(item["rows"]) or (f"~{count(item['estimated_rows'])}" if item["estimated_rows"] else "")
+        if not documents and item["input_bytes"]:
+            documents = size(item["input_bytes"])
+        rows.append((item["name"], Text(item["state"], style=STATES[item["state"]]), documents, clean(why, 160)))
+    counts = data["counts"]
+    made, waiting, cached = (counts.get(state, 0) for state in ("make", "waits", "cached"))
+    if made or waiting:
+        summary = f"{cached} cached, {made} to make, {waiting} wait for them. 'factory run' does it."
+    else:
+        summary = f"Nothing to do: {cached} datasets are up to date."
+    header = ("dataset", "state", "documents", "why")
+    return Group(
+        table(header, rows, numbers=(2,)), Text(""), Text(summary, style="bold"), Text(f"Store: {data['store']}")
+    )
+
+
+def status(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Current datasets: size, digest, age, checks."""
+    lines = []
+    for row in rows:
+        failed = [name for name, check in row["checks"].items() if not check["passed"]]
+        checks = (
+            Text("✗ " + ", ".join(failed), style="yellow") if failed else Text(f"✓ {len(row['checks'])}", style="green")
+        )
+        if not row["there"]:
+            checks = Text("✗ the manifest is gone", style="bold red")
+        ended = (row["ended"] or "")[:19].replace("T", " ")
+        seconds = duration(row["seconds"]) if row["seconds"] is not None else ""
+        lines.append((row["name"], count(row["rows"]), size(row["bytes"]), row["digest"][:12], ended, seconds, checks))
+    return table(("dataset", "rows", "bytes", "digest", "made", "took", "checks"), lines, numbers=(1, 2, 5))
+
+
+def funnel_summary(funnels: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """All experiments side by side: documents and tokens kept."""
+    rows = [
+        (
+            item["experiment"],
+            count(item["rows"]),
+            count(sum(item["errors"].values())),
+            count(item["rows"] - sum(item["errors"].values()) - item["kept"]),
+            count(item["kept"]),
+            share(item["kept"], item["rows"]),
+            count(item["kept_tokens"]),
+            share(item["kept_tokens"], item["tokens"]),
+            len(item["rules"]),
+        )
+        for item in funnels
+    ]
+    header = ("experiment", "documents", "errors", "dropped", "kept", "share", "tokens kept", "share", "rules")
+    return table(header, rows, numbers=range(1, 9), title="Documents and tokens kept")
+
+
+def funnel(data: Mapping[str, Any]) -> RenderableType:
+    """One experiment, rule by rule: `fails` at all, dropped by it `first`, and by it `only`."""
+    errors = sum(data["errors"].values())
+    sound = data["rows"] - errors
+    rows: list[tuple[object, ...]] = [
+        ("(all records)", "", "", "", "", count(data["rows"]), count(data["tokens"]), "", "")
+    ]
+    if errors:
+        kinds = ", ".join(f"{kind} {number:,}" for kind, number in data["errors"].items())
+        rows.append(
+            (
+                "(errors)",
+                count(errors),
+                count(errors),
+                count(errors),
+                "",
+                count(sound),
+                count(data["tokens"]),
+                "",
+                kinds,
+            )
+        )
+    rows += [
+        (
+            step["rule"],
+            count(step["failed"]),
+            count(step["first"]),
+            count(step["only"]),
+            count(step["first_tokens"]),
+            count(step["remaining"]),
+            count(step["remaining_tokens"]),
+            share(step["remaining"], data["rows"]),
+            step["test"],
+        )
+        for step in data["rules"]
+    ]
+    if not data["rules"]:
+        rows.append(("(no rules)", "", "", "", "", count(data["kept"]), count(data["kept_tokens"]), "", ""))
+    header = ("rule", "fail", "first", "only", "tokens first", "left", "tokens left", "share", "a document passes if")
+    title = f"{data['experiment']} ({', '.join(data['snapshots'])})"
+    return table(header, rows, numbers=range(1, 8), title=title)
+
+
+def examples(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Documents that failed a rule, and the value they failed it with."""
+    blocks: list[RenderableType] = []
+    for row in rows:
+        values = ", ".join(f"{name} = {value(found, 200)}" for name, found in row["values"].items())
+        line = Text()
+        line.append(row["doc_id"][:12], style="cyan")
+        line.append(f"  {clean(row['url'] or row['title'] or row['snapshot'], 110)}\n  ")
+        line.append(clean(values, 200), style="yellow")
+        line.append(f"   (kept if {clean(row['test'], 120)})", style="dim")
+        if row["also"]:
+            line.append(f"   also fails {clean(', '.join(row['also']), 160)}", style="dim")
+        if row.get("text"):
+            line.append(f"\n  {clean(row['text'], 300)}")
+        blocks.append(line)
+    return Group(*blocks) if blocks else Text("  none", style="dim")
+
+
+def ledger(data: Mapping[str, Any]) -> RenderableType:
+    """The books, and what does not add up."""
+    lines = []
+    for snapshot, books in data["documents"].items():
+        skipped, errors = sum(books["skipped"].values()), sum(books["errors"].values())
+        lines.append(
+            (
+                f"documents@{snapshot}",
+                f"{books['records']:,} records = {books['rows']:,} rows + {skipped:,} skipped",
+                f"{errors:,} errors {_kinds(books['errors'])}",
+            )
+        )
+    for label, books in data["decisions"].items():
+        dropped, errors = sum(books["dropped"].values()), sum(books["errors"].values())
+        text = f"{books['rows']:,} rows = {books['kept']:,} kept + {dropped:,} dropped + {errors:,} errors"
+        lines.append((f"decisions/{label}", text, ""))
+    verdict = (
+        Text("✗ does not balance: " + "; ".join(data["problems"]), style="bold red")
+        if data["problems"]
+        else Text("✓ balanced: every record is kept, dropped by a rule, or quarantined with a reason", style="green")
+    )
+    return Group(table(("ledger", "", ""), lines), verdict)
+
+
+def _kinds(kinds: Mapping[str, int]) -> str:
+    return f"({', '.join(f'{kind} {number:,}' for kind, number in kinds.items())})" if kinds else ""
+
+
+def leaderboard(notes: Mapping[str, Any]) -> RenderableType:
+    """Experiments, best first, with intervals over seeds and verdicts against the base; what was left out, and why."""
+    board = notes["board"]
+    rows = []
+    for cells in notes["rows"]:
+        outcome = cells[6].split(" ")[0]
+        rows.append([*cells[:6], Text(cells[6], style=STATES.get(outcome, "")), *cells[7:]])
+    direction = "higher" if board["higher_is_better"] else "lower"
+    blocks: list[RenderableType] = [
+        table(notes["header"], rows, numbers=[0, 3, 4, 5, *range(7, len(notes["header"]))], title="Leaderboard"),
+        Text(
+            f"{board['primary']}: {direction} is better; ± is the 95 % interval over seeds; difference is to {board['base']}",
+            style="dim",
+        ),
+    ]
+    blocks += [
+        Text(
+            f"noise floor at {floor['scale']}: seeds differ by {floor['noise']['sigma']:.4f}; a difference under "
+            f"{floor['detectable']:.4f} is not seen",
+            style="dim",
+        )
+        for floor in board["noise"]
+        if floor["detectable"] is not None and floor["task"] == board["primary"]
+    ]
+    blocks += [
+        Text(
+            f"invalid: {item['experiment']} {item['scale']} seed {item['seed']}: {clean(item['reason'], 200)}",
+            style="red",
+        )
+        for item in board["invalid"]
+    ]
+    return Group(*blocks)
+
+
+def story(data: Mapping[str, Any]) -> RenderableType:
+    """One document's whole story."""
+    blocks: list[RenderableType] = [Rule(Text(f"{data['doc_id']}  {data['snapshot']}", style="bold"), align="left")]
+    blocks.append(_facts(_identity(data)))
+    if data["error"]:
+        blocks.append(Text(f"quarantined: {clean(data['error'], 300)}", style="bold red"))
+    if data["text"]:
+        text = data["text"]
+        blocks.append(Text(f"\nText: {text['characters']:,} characters, {text['bytes']:,} bytes", style="bold"))
+        blocks.append(Padding(Text(clean(text["head"], 600, lines=True), style="italic"), (0, 2)))
+    blocks.append(Text("\nScores", style="bold"))
+    blocks.append(_facts((item["label"], _columns(item["columns"])) for item in data["scores"]))
+    if data["links"]:
+        blocks.append(Text("\nLinks", style="bold"))
+        blocks.append(_facts((item["label"], _link(item)) for item in data["links"]))
+    blocks += [block for item in data["experiments"] for block in _experiment(item)]
+    return Group(*blocks)
+
+
+def _facts(pairs: Iterable[tuple[str, object]]) -> Table:
+    made = Table(box=None, pad_edge=False, show_header=False)
+    made.add_column(style="dim", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, item in pairs:
+        made.add_row(Text(f"  {name}"), item if isinstance(item, Text) else Text(clean(item)))
+    return made
+
+
+def _identity(data: Mapping[str, Any]) -> Iterable[tuple[str, object]]:
+    for name in ("url", "title", "host", "date", "license", "source"):
+        if data[name]:
+            yield name, clean(data[name], 300)
+    if data["meta"]:
+        yield "meta", clean(", ".join(f"{key}={item}" for key, item in data["meta"].items()), 300)
+    place = data["place"]
+    if place.get("file") is not None:
+        yield "record", f"{place['file']} at byte {place['offset']:,}, {place['length']:,} bytes"
+    if place.get("fetch"):
+        yield "fetch", place["fetch"]
+    yield "stored", f"{data['stored']['part']} row {data['stored']['row']:,}"
+
+
+def _columns(columns: Mapping[str, Any] | None) -> str:
+    return "not computed" if columns is None else ", ".join(f"{name} {value(item)}" for name, item in columns.items())
+
+
+def _link(item: Mapping[str, Any]) -> str:
+    if not item["made"]:
+        return "not made"
+    other = item["duplicate_of"]
+    if not item["members"]:
+        return "alike to no other document"
+    stands = (
+        f"duplicate of {other['doc_id']} ({clean(other['url'] or 'no url', 100)}, {other['snapshot']})"
+        if other
+        else "stands for its cluster"
+    )
+    shown = ", ".join(f"{one['doc_id'][:12]}@{one['snapshot']}" for one in item["members"][:8])
+    more = f" and {item['members_found'] - 8} more" if item["members_found"] > 8 else ""
+    return f"{stands}; {item['members_found']} alike, first seen {item['first_seen']}: {shown}{more}"
+
+
+def _experiment(item: Mapping[str, Any]) -> Iterable[RenderableType]:
+    head = Text(f"\n{item['label']}: ", style="bold")
+    if not item["decided"]:
+        yield head.append("not decided yet", style="dim")
+        return
+    if item["kept"]:
+        head.append("kept", style="bold green")
+    else:
+        head.append("quarantined" if item["first"] == "error" else f"dropped by {item['first']}", style="bold red")
+        if len(item["failed"]) > 1:
+            head.append(f" (and fails {', '.join(item['failed'][1:])})", style="red")
+    yield head
+    rows = []
+    for rule in item["rules"]:
+        mark = (
+            Text("–", style="dim")
+            if rule["passed"] is None
+            else Text("✓", style="green")
+            if rule["passed"]
+            else Text("✗", style="bold red")
+        )
+        found = ", ".join(value(one) for one in rule["values"].values())
+        rows.append((mark, rule["label"], rule["test"], clean(found, 80), Text(clean(rule["source"], 60), style="dim")))
+    if rows:
+        yield Padding(table(("", "rule", "passes if", "value", "source"), rows), (0, 2))
+    if item["outdated"]:
+        yield Text(
+            f"  values may differ from those judged: {', '.join(item['outdated'][:3])} changed since", style="yellow"
+        )
+    yield Text(f"  {_ending(item)}")
+
+
+def _ending(item: Mapping[str, Any]) -> str:
+    if item["selected"] is None:
+        return "nothing selected yet" if item["kept"] else "not selected"
+    if not item["selected"]:
+        return "not selected"
+    text = f"selected in domain '{clean(item['domain'], 60)}', {item['tokens']:,} tokens"
+    if item["repeats"] is None:
+        return text
+    if not item["repeats"]:
+        return f"{text}; the mixture does not take it"
+    same = "decodes to exactly this text" if item["decodes"]["same"] else "does NOT decode to this text"
+    return (
+        f"{text}, read {item['repeats']}×; {item['file']} token {item['offset']:,} to {item['offset'] + item['length']:,} "
+        f"(document {item['document']:,}): {same}"
+    )
+
+
+def verification(data: Mapping[str, Any]) -> RenderableType:
+    """What was checked, and every damage."""
+    lines: list[RenderableType] = [
+        Text(f"{data['datasets']} datasets, {data['parts']:,} parts, {size(data['bytes'])} read and compared")
+    ]
+    lines += [Text(f"✗ {clean(text, 300)}", style="red") for text in (*data["damaged"].values(), *data["wrong"])]
+    lines += [Text(f"removed {path}", style="yellow") for path in data["removed"]]
+    if not data["damaged"] and not data["wrong"]:
+        lines.append(Text("✓ every byte is what was written, every row stands beside its document", style="green"))
+    elif data["removed"]:
+        lines.append(Text("'factory run' makes what was removed again."))
+    else:
+        lines.append(Text("'factory verify --repair' removes what is damaged, and 'factory run' makes it again."))
+    return Group(*lines)
+
+
+def garbage(data: Mapping[str, Any], *, removed: bool, shown: int = 20) -> RenderableType:
+    """What may go, or went."""
+    items = [*data["files"].items(), *data["temporaries"].items()]
+    verb = "removed" if removed else "would be removed"
+    lines: list[RenderableType] = [Text(f"  {size(amount):>9}  {clean(path)}") for path, amount in items[:shown]]
+    if len(items) > shown:
+        lines.append(Text(f"  and {len(items) - shown:,} more", style="dim"))
+    lines.append(
+        Text(
+            f"{len(items):,} files, {size(data['bytes'])} {verb}; {data['kept_files']:,} files, {size(data['kept_bytes'])} stay"
+        )
+    )
+    if items and not removed:
+        lines.append(Text("Nothing was removed yet: 'factory gc --yes' does it."))
+    return Group(*lines)
+
+
+def findings(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The doctor's findings."""
+    lines = []
+    for row in rows:
+        mark, style = MARKS[row["state"]]
+        lines.append((Text(mark, style=style), row["name"], Text(clean(row["text"], lines=True))))
+    return table(("", "", ""), lines)
+
+
+def outcome(data: Mapping[str, Any]) -> RenderableType:
+    """What a run did."""
+    made, cached = data["made"], data["cached"]
+    if not made:
+        head = Text(f"Nothing to do: {len(cached)} datasets are up to date.", style="bold green")
+        return Group(head, Text(f"Store: {data['store']}"))
+    rows = [(item["name"], count(item["rows"]), size(item["bytes"]), item["digest"][:12]) for item in made]
+    return Group(
+        table(("made", "rows", "bytes", "digest"), rows, numbers=(1, 2)),
+        Text(f"{len(made)} made, {len(cached)} cached, in {duration(data['seconds'])}", style="bold"),
+        Text(f"Store: {data['store']}"),
+    )
