@@ -32,9 +32,7 @@ def check_specs(kind: str, key: dg.AssetKey, *, expectations: bool = False) -> l
     return [dg.AssetCheckSpec(name, asset=key, blocking=True, description=DESCRIPTIONS.get(name)) for name in names]
 
 
-def check_results(
-    names: Iterable[str], key: dg.AssetKey, outcomes: Sequence[Outcome]
-) -> Iterator[dg.AssetCheckResult]:
+def check_results(names: Iterable[str], key: dg.AssetKey, outcomes: Sequence[Outcome]) -> Iterator[dg.AssetCheckResult]:
     """One result for each check, over all datasets of the asset in this run."""
     for name in names:
         found = [(outcome, check) for outcome in outcomes for check in outcome.checks if check.name == name]

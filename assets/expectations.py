@@ -55,14 +55,14 @@ def _validate(sample: pa.Table, snapshot: str) -> list[dict[str, Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import great_expectations as gx
-        import pandas as pd
+        import pandas as pd  # type: ignore[import-untyped,unused-ignore]
 
         frame = sample.to_pandas()
         # One of the two, never both and never neither: said as a column, since no expectation compares two for null.
         frame["text_or_error"] = frame["characters"].notna() != frame["error"].notna()
         frame["date"] = pd.to_datetime(frame["date"], utc=True).dt.tz_localize(None)
         context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = {"globally": False}
+        context.variables.progress_bars = {"globally": False}  # type: ignore[assignment,unused-ignore]
         source = context.data_sources.add_pandas("documents").add_dataframe_asset("sample")
         batch = source.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
         suite = gx.ExpectationSuite(name="documents", expectations=_expectations(gx, snapshot, frame))

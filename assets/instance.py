@@ -70,14 +70,18 @@ def prepare_home(recipe: Recipe) -> Path:
                 for pool, limit in POOLS.items():
                     instance.event_log_storage.set_concurrency_slots(pool, limit)
     except OSError as error:
-        raise StoreError(f"{home}: {error.strerror}. Dagster keeps its runs there; set DAGSTER_HOME to another folder.") from error
+        raise StoreError(
+            f"{home}: {error.strerror}. Dagster keeps its runs there; set DAGSTER_HOME to another folder."
+        ) from error
     return home
 
 
 @contextmanager
 def open_instance(recipe: Recipe) -> Iterator[dg.DagsterInstance]:
     """The instance for runs in this process: what steps print goes to the terminal, not through Dagster's files."""
-    quiet = {"compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}}
+    quiet = {
+        "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+    }
     ref = InstanceRef.from_dir(str(prepare_home(recipe)), overrides=quiet)
     with dg.DagsterInstance.from_ref(ref) as instance:
         end_dead_runs(instance)
@@ -91,7 +95,9 @@ def own_tags() -> dict[str, str]:
 
 def end_dead_runs(instance: dg.DagsterInstance) -> None:
     """Runs whose process was killed are failed, and what they held of a pool is free again."""
-    running = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING], tags={HOST: platform.node()})
+    running = dg.RunsFilter(
+        statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING], tags={HOST: platform.node()}
+    )
     for run in instance.get_runs(running):
         pid = int(run.tags.get(PID, 0))
         if pid and pid != os.getpid() and not psutil.pid_exists(pid):

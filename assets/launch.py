@@ -17,6 +17,7 @@ from assets.nodes import asset_key, combined_digest, partition_key
 from assets.partitions import SNAPSHOT, experiments
 from assets.report import REPORT
 from assets.resources import Factory, Settings
+from assets.services import Backfill, backfill, ui, ui_command
 from assets.snapshots import INPUTS
 from factory.core.errors import FactoryError, LedgerError
 from factory.recipes.gates import Check
@@ -140,9 +141,14 @@ def _execute(
     if failed:
         raise LedgerError("\n".join(_why(outcome) for outcome in failed))
     errors = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
-    raise FactoryError(f"The run {result.run_id} failed: {errors[0].to_string() if errors and errors[0] else 'no step says why'}")
+    raise FactoryError(
+        f"The run {result.run_id} failed: {errors[0].to_string() if errors and errors[0] else 'no step says why'}"
+    )
 
 
 def _why(outcome: Outcome) -> str:
     failed = [check for check in outcome.checks if check.blocking and not check.passed]
     return f"{outcome.node.name} did not pass: " + "; ".join(f"{check.name}: {check.text}" for check in failed)
+
+
+__all__ = ["Backfill", "Outcome", "backfill", "run", "ui", "ui_command"]

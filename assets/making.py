@@ -13,7 +13,7 @@ from assets.resources import Factory
 from factory.core.errors import FactoryError, LeaseHeld, StoreError
 from factory.recipes.workspace import Outcome
 
-Events = Iterator[dg.MaterializeResult | dg.AssetMaterialization | dg.AssetCheckResult]
+Events = Iterator[dg.MaterializeResult[None] | dg.AssetMaterialization | dg.AssetCheckResult]
 
 # Only what another attempt may change: networks and locks. A wrong input stays wrong.
 again = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)

@@ -84,10 +84,8 @@ def _documents(manifests: Sequence[Manifest]) -> Metadata:
 
 
 def _books(ledgers: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
-    rows: list[tuple[str, int]] = []
-    for name in ("records", "rows", "kept"):
-        if name in ledgers[0]:
-            rows.append((name, sum(ledger[name] for ledger in ledgers)))
+    names = [name for name in ("records", "rows", "kept") if name in ledgers[0]]
+    rows = [(name, sum(ledger[name] for ledger in ledgers)) for name in names]
     for name, word in (("skipped", "skipped"), ("dropped", "dropped by"), ("errors", "error")):
         counts = add_counts(ledger.get(name, {}) for ledger in ledgers)
         rows += [(f"{word} {kind}", count) for kind, count in counts.items()]

@@ -1,7 +1,7 @@
 """Between Dagster and the library: which datasets an asset and its partitions stand for, and what identifies their code.
 
-    documents[2026-10]  documents@2026-10            proxies[full]  proxies/full@nano-0, proxies/full@nano-1, …
-    scores/words[2026-10]  scores/words@2026-10      decisions[full]  decisions/full@2026-10, decisions/full@2026-11, …
+documents[2026-10]  documents@2026-10            proxies[full]  proxies/full@nano-0, proxies/full@nano-1, …
+scores/words[2026-10]  scores/words@2026-10      decisions[full]  decisions/full@2026-10, decisions/full@2026-11, …
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,6 +12,7 @@ import factory
 from factory.core.errors import FactoryError, suggest
 from factory.core.fingerprint import digest_all, fingerprint
 from factory.recipes.graph import Node, build_graph
+from factory.recipes.inputs import Inputs
 from factory.recipes.recipe import Recipe
 from factory.recipes.workspace import Outcome
 
@@ -57,7 +58,7 @@ def combined_digest(outcomes: Iterable[Outcome]) -> str:
 
 def code_versions(recipe: Recipe) -> dict[dg.AssetKey, str]:
     """What identifies the code and settings behind every asset, known without looking at any input."""
-    anywhere = {"any": {source.label: [] for source in recipe.sources}}
+    anywhere: Inputs = {"any": {source.label: [] for source in recipe.sources}}
     try:
         nodes = build_graph(recipe, anywhere).values()
     except FactoryError:  # a model or task file is not there yet: running says so, looking must not fail

@@ -55,5 +55,7 @@ def _sample(values: Sequence[float], limit: int) -> list[float]:
 
 
 def _image(body: str, width: int) -> str:
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} 20" width="{width * 4}" height="80">{body}</svg>'
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} 20" width="{width * 4}" height="80">{body}</svg>'
+    )
     return f"![](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"

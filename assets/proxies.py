@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 
@@ -117,7 +117,7 @@ class _LiveMessages(dg.PipesTempFileMessageReader):
 
     @contextmanager
     def read_messages(self, handler: Any) -> Iterator[Any]:
-        with super().read_messages(_Tap(handler, self.hear)) as params:
+        with super().read_messages(cast(Any, _Tap(handler, self.hear))) as params:
             yield params
 
     def hear(self, payload: Mapping[str, Any]) -> None:
@@ -145,5 +145,3 @@ class _Tap:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._handler, name)
-
-

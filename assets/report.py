@@ -46,7 +46,7 @@ def _report(recipe: Recipe) -> dg.AssetsDefinition:
         retry_policy=again,
         description="One HTML file: funnel, ledger, mixtures, training, leaderboard.",
     )
-    def report(context: dg.AssetExecutionContext, factory: dg.ResourceParam[Factory]) -> dg.MaterializeResult:
+    def report(context: dg.AssetExecutionContext, factory: dg.ResourceParam[Factory]) -> dg.MaterializeResult[None]:
         with explained(factory):
             from factory.recipes.report import write_report
 

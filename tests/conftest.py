@@ -3,6 +3,7 @@
 With FACTORY_TEST_SERVICES=1 a server that is not installed is a failure; otherwise its tests are skipped and say so.
 """
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -28,6 +29,9 @@ os.environ.update(
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "GX_ANALYTICS_ENABLED": "false",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # keeps a cluster of one node on loopback
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "AWS_EC2_METADATA_DISABLED": "true",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
     }
@@ -35,6 +39,7 @@ os.environ.update(
 sys.path.insert(0, str(HERE))
 
 from services.postgres import find_programs, serve_postgres  # noqa: E402 (the line above makes it importable)
+from services.ray import serve_ray  # noqa: E402
 from services.s3 import ACCESS_KEY, SECRET_KEY, missing_binaries, serve_s3  # noqa: E402
 
 
@@ -92,6 +97,28 @@ def postgres_url() -> Iterator[str]:
             yield url
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """The address of a Ray cluster of one node with two processors."""
+    if importlib.util.find_spec("ray") is None:
+        # An extra of the package and no server: never required.
+        pytest.skip("ray is not installed (pip install 'corpus-factory[ray]')")
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))
+    try:
+        with serve_ray(folder) as address:
+            yield address
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def ray_executor(ray_cluster: str):
+    from factory.execution.ray import RayExecutor
+
+    with RayExecutor(ray_cluster) as executor:
+        yield executor
 
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.service)])

@@ -21,8 +21,8 @@ from typing import IO, Any
 
 import psutil
 
-from factory.core import errors
-from factory.core.errors import FactoryError, TaskFailed
+from factory.core.errors import TaskFailed
+from factory.execution.failures import failure
 from factory.execution.tasks import Task
 
 ATTEMPTS_BEFORE_CARE = 2
@@ -224,7 +224,7 @@ class LocalExecutor:
                 on_done(attempt.task, message["done"])
             elif "failed" in message:
                 worker.attempt = None
-                raise _failure(attempt.task, message["failed"])
+                raise failure(attempt.task, message["failed"])
 
     def _bury(self, worker: _Worker, waiting: list[_Attempt]) -> None:
         """A worker died: its task goes back to the queue, or, when nothing more can be tried, fails."""
@@ -244,10 +244,3 @@ class LocalExecutor:
                 raise TaskFailed(f"{name}: more than {POISON_ROWS_PER_TASK} records kill their worker, last {how}.")
         attempt.deaths += 1
         waiting.insert(0, attempt)
-
-
-def _failure(task: Task, told: Mapping[str, Any]) -> FactoryError:
-    kind = getattr(errors, told["type"], None) if told["known"] else None
-    if isinstance(kind, type) and issubclass(kind, FactoryError) and kind is not errors.RecipeError:
-        return kind(told["message"])
-    return TaskFailed(f"{task.name}: {told['type']}: {told['message'][:500]}\n{told['trace'][:2000]}".rstrip())

@@ -9,10 +9,9 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from typing import Any
 
-from factory.core import errors
+from factory.execution.failures import describe
 from factory.execution.tasks import Context, resolve
 
 
@@ -39,17 +38,7 @@ def main(descriptor: int, threads: int) -> None:
         try:
             send({"done": resolve(order["function"])(order["payload"], context)})
         except Exception as error:
-            send({"failed": _describe(error)})
-
-
-def _describe(error: Exception) -> dict[str, Any]:
-    known = isinstance(error, errors.FactoryError)
-    return {
-        "type": type(error).__name__,
-        "message": str(error) or type(error).__name__,
-        "known": known,
-        "trace": "" if known else traceback.format_exc(limit=-8),
-    }
+            send({"failed": describe(error)})
 
 
 def _die_with_parent() -> None:

@@ -97,7 +97,11 @@ def _constraints() -> Iterator[Finding]:
     if not os.path.isfile(path):
         return
     pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;#]+)", open(path, encoding="utf-8").read(), re.MULTILINE)  # noqa: SIM115
-    off = [(name, pin, found) for name, pin in pins if (found := _version(name)) is not None and found.partition("+")[0] != pin]
+    off = [
+        (name, pin, found)
+        for name, pin in pins
+        if (found := _version(name)) is not None and found.partition("+")[0] != pin
+    ]
     if off:
         shown = ", ".join(f"{name} {found} (pinned {pin})" for name, pin, found in off[:4])
         more = f" and {len(off) - 4} more" if len(off) > 4 else ""

@@ -122,7 +122,7 @@ def _failing(
 ) -> Iterable[tuple[float, Place, dict[str, Any]]]:
     """(order, place, what it failed with) of the first `number` rows of a part that fail the rule."""
     failed = read_part(current.workspace.store, part, ["failed"]).column("failed").combine_chunks()
-    rows = np.flatnonzero(_holds(failed, rule))
+    rows = np.flatnonzero(holds(failed, rule))
     if not len(rows):
         return []
     spec = next((item for item in decisions.spec["rules"] if item["label"] == rule), None)
@@ -154,7 +154,7 @@ def _failing(
     ]
 
 
-def _holds(lists: pa.ListArray, label: str) -> np.ndarray:
+def holds(lists: pa.ListArray, label: str) -> np.ndarray:
     """Which of the lists hold the label."""
     hits = np.zeros(len(lists), dtype=bool)
     parents = pc.list_parent_indices(lists).to_numpy()

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import factory
 from factory.core.errors import FactoryError
 from factory.core.manifest import Manifest
-from factory.recipes.funnel import ERROR, examples, funnels
+from factory.recipes.funnel import ERROR, examples, funnels, holds
 from factory.recipes.lookup import Current, bounds
 from factory.recipes.status import ledger, status
 from factory.recipes.workspace import Workspace
@@ -97,35 +97,39 @@ def _histograms(current: Current, found: list[dict[str, Any]]) -> Iterator[dict[
                 if not lines or key in seen:
                     continue
                 seen.add(key)
-                values, kept = _values(current, item["experiment"], rule["reads"][0])
+                values, kept, fails = _values(current, item["experiment"], rule)
                 if len(values):
                     yield {
                         "rule": rule["label"],
                         "column": rule["reads"][0],
                         "experiment": item["experiment"],
                         "lines": lines,
-                        **_binned(values, kept, lines),
+                        **_binned(values, kept, fails, lines),
                     }
 
 
-def _values(current: Current, experiment: str, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """A column's numbers, and which of those documents the experiment keeps."""
+def _values(current: Current, experiment: str, rule: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A rule's numbers, which of those documents the experiment keeps, and which fail this very rule."""
     values: list[np.ndarray] = []
     kept: list[np.ndarray] = []
+    fails: list[np.ndarray] = []
     for snapshot, document in current.documents():
         part = current.beside("decisions", experiment, snapshot, document)
-        found = current.column(column, snapshot, document)
-        if part is None or found is None or sum(len(one) for one in values) > MOST_VALUES:
+        found = current.column(rule["reads"][0], snapshot, document)
+        if part is None or found is None or sum(map(len, values)) > MOST_VALUES:
             continue
-        failed = read_part(current.workspace.store, part, ["failed"]).column("failed")
+        failed = read_part(current.workspace.store, part, ["failed"]).column("failed").combine_chunks()
         numbers = pc.cast(found, pa.float64()).to_numpy()
         finite = np.isfinite(numbers)
         values.append(numbers[finite])
-        kept.append(pc.equal(pc.list_value_length(failed), 0).to_numpy()[finite])
-    return (np.concatenate(values), np.concatenate(kept)) if values else (np.empty(0), np.empty(0, bool))
+        kept.append(pc.equal(pc.list_value_length(failed), 0).to_numpy(zero_copy_only=False)[finite])
+        fails.append(holds(failed, rule["label"])[finite])
+    if not values:
+        return np.empty(0), np.empty(0, bool), np.empty(0, bool)
+    return np.concatenate(values), np.concatenate(kept), np.concatenate(fails)
 
 
-def _binned(values: np.ndarray, kept: np.ndarray, lines: list[float]) -> dict[str, Any]:
+def _binned(values: np.ndarray, kept: np.ndarray, fails: np.ndarray, lines: list[float]) -> dict[str, Any]:
     """Counts by bin between the half-percent tails; what lies beyond is in the outermost bins."""
     low, high = np.quantile(values, [0.005, 0.995])
     # A bound far from every value would press them all into one bar: it is named, not drawn.
@@ -144,7 +148,8 @@ def _binned(values: np.ndarray, kept: np.ndarray, lines: list[float]) -> dict[st
     inside = np.clip(values, edges[0], edges[-1])
     counts = {
         "kept": np.histogram(inside[kept], edges)[0].tolist(),
-        "dropped": np.histogram(inside[~kept], edges)[0].tolist(),
+        "others": np.histogram(inside[~kept & ~fails], edges)[0].tolist(),
+        "dropped": np.histogram(inside[fails], edges)[0].tolist(),
     }
     beyond = [line for line in lines if not edges[0] <= line <= edges[-1]]
     return {**counts, "edges": edges.tolist(), "log": log, "beyond": beyond}

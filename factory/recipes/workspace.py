@@ -203,12 +203,13 @@ class Workspace:
         found: dict[str, Manifest] = {}
         outcomes: list[Outcome] = []
         blocked: dict[str, Outcome] = {}
+        known: dict[str, Manifest | None] = {}
         for wave in _waves(nodes):
             works, stack = [], ExitStack()
             with stack:
                 leases: dict[str, Lease] = {}
                 for node in wave:
-                    self._follow(node, nodes, found, blocked)
+                    self._follow(node, found, blocked, known)
                     work = self._work(node, found)
                     manifest = self._finished(work)
                     if manifest is None:
@@ -229,7 +230,7 @@ class Workspace:
         return outcomes
 
     def _follow(
-        self, node: Node, nodes: list[Node], found: dict[str, Manifest], blocked: Mapping[str, Outcome]
+        self, node: Node, found: dict[str, Manifest], blocked: Mapping[str, Outcome], known: dict[str, Manifest | None]
     ) -> None:
         """Put what a node reads into `found`: from this run, or what is current."""
         for name in node.upstream:
@@ -240,23 +241,21 @@ class Workspace:
                 raise LedgerError(
                     f"{name} did not pass: " + "; ".join(f"{check.name}: {check.text}" for check in failed)
                 )
-            manifest = self._current(self.graph[name])
+            manifest = self._current(self.graph[name], known)
             if manifest is None:
                 raise FactoryError(
                     f"{node.name} reads {name}, which is not there or is out of date. Run '{name}' first."
                 )
             found[name] = manifest
 
-    def _current(self, node: Node) -> Manifest | None:
-        """The current manifest of a node if it is what the recipe asks for now."""
-        digests: dict[str, Manifest] = {}
-        for name in node.upstream:
-            manifest = self._current(self.graph[name])
-            if manifest is None:
-                return None
-            digests[name] = manifest
-        status = self._status(node, digests)
-        return status.manifest if status.state == "cached" else None
+    def _current(self, node: Node, known: dict[str, Manifest | None]) -> Manifest | None:
+        """The current manifest of a node if it is what the recipe asks for now; `known` remembers what was looked up."""
+        if node.name not in known:
+            upstream = {name: self._current(self.graph[name], known) for name in node.upstream}
+            found = {name: manifest for name, manifest in upstream.items() if manifest is not None}
+            status = self._status(node, found)
+            known[node.name] = status.manifest if status.state == "cached" else None
+        return known[node.name]
 
     def _work(self, node: Node, found: Mapping[str, Manifest]) -> Work:
         upstream = {name: found[name] for name in node.upstream}

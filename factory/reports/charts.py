@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from factory.reports.text import clean
 
-KEPT, DROPPED, QUARANTINED, LINE = "#2b8a6e", "#d9795d", "#8a8a8a", "#1f2d3d"
+KEPT, DROPPED, OTHER, QUARANTINED, LINE = "#2b8a6e", "#d9795d", "#dcd6c8", "#8a8a8a", "#1f2d3d"
 COLOURS = ("#3566a8", "#d9795d", "#2b8a6e", "#8e5ea2", "#c9a227", "#4aa3a2", "#a84f4f", "#6b7f3f")
 
 
@@ -36,23 +36,23 @@ def bars(rows: Sequence[tuple[str, Sequence[tuple[float, str]], str]], *, right:
 
 
 def histogram(
-    kept: Sequence[int],
-    dropped: Sequence[int],
+    counts: Sequence[tuple[Sequence[int], str]],
     edges: Sequence[float],
     lines: Sequence[float],
     *,
     log: bool,
     width: int = 340,
 ) -> Markup:
-    """Two stacked counts per bin and vertical lines at the thresholds; `log` says how the edges are spaced."""
+    """Stacked (counts per bin, colour) and vertical lines at the thresholds; `log` says how the edges are spaced."""
     height, base, top = 120, 98, 6
-    most = max((a + b for a, b in zip(kept, dropped, strict=True)), default=0) or 1
+    stacks = list(zip(*(amounts for amounts, _ in counts), strict=True))
+    most = max((sum(stack) for stack in stacks), default=0) or 1
     place = _scale(edges[0], edges[-1], 8, width - 8, log=log)
     drawn = []
-    for index, (below, above) in enumerate(zip(kept, dropped, strict=True)):
+    for index, stack in enumerate(stacks):
         x, span = place(edges[index]), place(edges[index + 1]) - place(edges[index])
         y = float(base)
-        for amount, colour in ((below, KEPT), (above, DROPPED)):
+        for amount, (_, colour) in zip(stack, counts, strict=True):
             tall = amount / most * (base - top)
             y -= tall
             if amount:

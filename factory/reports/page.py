@@ -27,7 +27,12 @@ def _plots(data: Mapping[str, Any]) -> dict[str, Any]:
         "summary": charts.bars([_kept_bar(item) for item in data["funnels"]]),
         "funnels": {item["experiment"]: _funnel_plot(item) for item in data["funnels"]},
         "rules": [
-            charts.histogram(item["kept"], item["dropped"], item["edges"], item["lines"], log=item["log"])
+            charts.histogram(
+                [(item["kept"], charts.KEPT), (item["others"], charts.OTHER), (item["dropped"], charts.DROPPED)],
+                item["edges"],
+                item["lines"],
+                log=item["log"],
+            )
             for item in data["histograms"]
         ],
         "losses": charts.curves(data["losses"], "tokens", "loss (nats per token)"),

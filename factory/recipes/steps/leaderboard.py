@@ -70,15 +70,15 @@ def _run(bench: Bench, work: Work, proxy: Manifest) -> Run:
     tokens, selection = work.one("tokens", proxy.label), work.one("selection", proxy.label)
     record = proxy.notes["record"]
     facts: dict[str, Any] = {
-        "parameters": record["parameters"]["non_embedding"],
-        "tokens": record["tokens_seen"],
+        "valid": record["valid"],
+        "reason": record["reason"],
+        "parameters": record["parameters"],
+        "tokens_seen": record["tokens_seen"],
         "unique_tokens": tokens.notes["unique_tokens"],
         "epochs": tokens.notes["tokens"] / max(1, tokens.notes["unique_tokens"]),
         "flops": record["flops"],
         "documents_kept": selection.rows,
     }
-    if not record["valid"]:
-        facts["invalid"] = record["reason"]
     items = (
         pa.concat_tables([read_part(bench.store, part) for part in evaluated.parts])
         if evaluated.parts
