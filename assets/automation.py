@@ -16,7 +16,6 @@ from assets.models import model_keys
 from assets.partitions import experiments, snapshots
 from assets.proxies import EVALUATIONS, PROXIES
 from assets.report import LEADERBOARD, REPORT
-from assets.resources import Settings
 from assets.snapshots import DOCUMENTS, INPUTS, column_keys, link_keys
 from factory.core.errors import FactoryError
 from factory.core.fingerprint import fingerprint
@@ -79,7 +78,7 @@ def weekly(recipe: Recipe) -> dg.ScheduleDefinition:
     return schedule
 
 
-def new_snapshots(recipe: Recipe, settings: Settings) -> dg.SensorDefinition:
+def new_snapshots(recipe: Recipe) -> dg.SensorDefinition:
     """Sees a snapshot that is there and complete, registers it, and asks for what is made of it."""
 
     @dg.sensor(

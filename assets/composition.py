@@ -33,7 +33,7 @@ def compose(settings: Settings, held: Factory | None = None) -> dg.Definitions:
             dg.Definitions(assets=experiment_assets(recipe)),
             dg.Definitions(assets=proxy_assets(recipe)),
             dg.Definitions(assets=report_assets(recipe)),
-            dg.Definitions(jobs=jobs(recipe), schedules=[weekly(recipe)], sensors=[new_snapshots(recipe, settings)]),
+            dg.Definitions(jobs=jobs(recipe), schedules=[weekly(recipe)], sensors=[new_snapshots(recipe)]),
             dg.Definitions(
                 resources={"factory": held or _factory(settings, recipe)},
                 executor=dg.in_process_executor,

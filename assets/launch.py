@@ -16,8 +16,8 @@ from assets.instance import open_instance, own_tags
 from assets.nodes import asset_key, combined_digest, partition_key
 from assets.partitions import SNAPSHOT, experiments
 from assets.report import REPORT
-from assets.resources import Factory, Settings
-from assets.services import Backfill, backfill, ui, ui_command
+from assets.resources import Factory, settings_for
+from assets.services import backfill, ui, ui_command
 from assets.snapshots import INPUTS
 from factory.core.errors import FactoryError, LedgerError
 from factory.recipes.gates import Check
@@ -35,7 +35,6 @@ def run(
     names: Sequence[str] | None = None,
     progress: Progress | None = None,
     force: bool = False,
-    expectations: bool = True,
     wait: bool = True,
 ) -> list[Outcome]:
     """Make these datasets and all they need (None: everything), recorded in Dagster's instance; no daemon is needed.
@@ -43,7 +42,7 @@ def run(
     All snapshots are one run, and all experiments are one. A run that would change and record nothing is left out unless
     `force`. Raises the FactoryError that a step failed with, or LedgerError for gates that were not passed.
     """
-    settings = Settings(recipe_path, store, workers, expectations)
+    settings = settings_for(recipe_path, store, workers)
     recipe = settings.load()
     with closing(Factory(settings, recipe, progress or Silent(), wait)) as factory, open_instance(recipe) as instance:
         workspace = factory.workspace
@@ -151,4 +150,4 @@ def _why(outcome: Outcome) -> str:
     return f"{outcome.node.name} did not pass: " + "; ".join(f"{check.name}: {check.text}" for check in failed)
 
 
-__all__ = ["Backfill", "Outcome", "backfill", "run", "ui", "ui_command"]
+__all__ = ["Outcome", "backfill", "run", "ui", "ui_command"]

@@ -5,7 +5,7 @@ The only module of this package that reads the environment:
     FACTORY_RECIPE        the recipe file (else ./recipe.yaml, else the demo's)
     FACTORY_STORE         a store instead of the recipe's own
     FACTORY_WORKERS       worker processes (else one per core)
-    FACTORY_EXPECTATIONS  0 leaves out Great Expectations, which takes seconds to import
+    FACTORY_GX            0 leaves out Great Expectations, which takes seconds to import
     DAGSTER_HOME          where Dagster remembers runs (else inside the store)
 """
 
@@ -46,7 +46,7 @@ class Settings:
     def environment(self) -> dict[str, str]:
         """The variables that make another process read these settings."""
         given = {"FACTORY_RECIPE": os.path.abspath(self.recipe), "FACTORY_STORE": self.store or ""}
-        return {**given, "FACTORY_WORKERS": str(self.workers), "FACTORY_EXPECTATIONS": str(int(self.expectations))}
+        return {**given, "FACTORY_WORKERS": str(self.workers), "FACTORY_GX": str(int(self.expectations))}
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -60,7 +60,12 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     workers = environment.get("FACTORY_WORKERS") or "0"
     if not workers.isdigit():
         raise RecipeError([f"FACTORY_WORKERS: a number of processes is meant (got '{workers}')."])
-    return Settings(recipe, store, int(workers), environment.get("FACTORY_EXPECTATIONS", "1") != "0")
+    return settings_for(recipe, store, int(workers), environment)
+
+
+def settings_for(recipe: str, store: str | None, workers: int, environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of a recipe that was named on a command line."""
+    return Settings(recipe, store, workers, environment.get("FACTORY_GX", "1") != "0")
 
 
 def read_dagster_home(environment: Mapping[str, str] = os.environ) -> str | None:

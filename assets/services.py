@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from assets.automation import judge_keys, prepare_keys
 from assets.instance import prepare_home
 from assets.nodes import asset_key, partition_key
 from assets.partitions import SNAPSHOT, experiments
-from assets.resources import Settings
+from assets.resources import Settings, settings_for
 from factory.core.errors import FactoryError, suggest
 from factory.recipes.progress import Progress, Silent
 from factory.recipes.recipe import Recipe
@@ -44,23 +43,9 @@ mutation Launch($params: LaunchBackfillParams!) {
 }"""
 
 
-@dataclass(frozen=True)
-class Backfill:
-    """What a backfill is asked for, and how it ended; `id` is None for one that was only planned."""
-
-    partitions: tuple[str, ...]
-    assets: tuple[str, ...]
-    plan: tuple[Status, ...]
-    id: str | None = None
-    state: str = "planned"
-    runs: int = 0
-
-
-def ui(
-    recipe_path: str, *, store: str | None = None, workers: int = 0, port: int = PORT, expectations: bool = True
-) -> int:
+def ui(recipe_path: str, *, store: str | None = None, workers: int = 0, port: int = PORT) -> int:
     """Show and run this recipe in Dagster's UI until interrupted; returns the exit status."""
-    settings = Settings(recipe_path, store, workers, expectations)
+    settings = settings_for(recipe_path, store, workers)
     recipe = settings.load()
     home = prepare_home(recipe)
     _register(recipe, home)
@@ -78,7 +63,7 @@ def ui(
 
 def ui_command(recipe_path: str, *, store: str | None = None, port: int = PORT) -> str:
     """What to type to open the UI on this recipe."""
-    pieces = ["factory", "ui", recipe_path, *(["--store", store] if store else [])]
+    pieces = ["factory", "ui", "--recipe", recipe_path, *(["--store", store] if store else [])]
     return shlex.join([*pieces, *(["--port", str(port)] if port != PORT else [])])
 
 
@@ -93,31 +78,30 @@ def backfill(
     dry_run: bool = False,
     wait: bool = True,
     progress: Progress | None = None,
-    expectations: bool = True,
-) -> Backfill:
-    """Make snapshots, or experiments, by Dagster's own backfill (none named: all snapshots).
+) -> dict[str, Any]:
+    """Make snapshots, or experiments, by Dagster's own backfill (none named: all snapshots); returns what came of it.
 
-    `select` narrows the assets by name (`scores/words`, `decisions`). Without a running daemon one is started for as long
-    as it takes; with `wait` off it has to be running already.
+    `select` narrows it to datasets by name or kind (`scores/words`, `decisions`). Without a running daemon one is started
+    for as long as it takes; with `wait` off it has to be running already.
     """
-    settings = Settings(recipe_path, store, workers, expectations)
+    settings = settings_for(recipe_path, store, workers)
     recipe, progress = settings.load(), progress or Silent()
     if snapshots and experiments:
         raise FactoryError("A backfill is of snapshots or of experiments. Start two, snapshots first.")
     with Workspace(recipe) as workspace:
         wanted = _partitions(recipe, workspace, snapshots, experiments)
-        keys = _assets(recipe, select, of_experiments=bool(experiments))
-        plan = tuple(_concerned(workspace, keys, wanted))
-    asked = Backfill(tuple(wanted), tuple(key.to_user_string() for key in keys), plan)
+        keys = _assets(workspace, select, of_experiments=bool(experiments))
+        plan = {status.node.name: status.state for status in _concerned(workspace, keys, wanted)}
+    asked = {"partitions": wanted, "assets": [key.to_user_string() for key in keys], "datasets": plan}
     if dry_run:
-        return asked
+        return {**asked, "state": "planned"}
     home = prepare_home(recipe)
     _register(recipe, home)
     with _instance(home) as instance, _daemon(instance, settings, home, needed=wait):
         identity = _launch(settings, home, keys, wanted)
         if not wait:
-            return replace(asked, id=identity, state="requested")
-        return _follow(instance, replace(asked, id=identity), progress)
+            return {**asked, "id": identity, "state": "requested"}
+        return {**asked, "id": identity, **_follow(instance, identity, progress)}
 
 
 # --- what is asked
@@ -136,17 +120,20 @@ def _partitions(
     return wanted
 
 
-def _assets(recipe: Recipe, select: Sequence[str] | None, *, of_experiments: bool) -> list[dg.AssetKey]:
-    every = judge_keys(recipe) if of_experiments else prepare_keys(recipe)
+def _assets(workspace: Workspace, select: Sequence[str] | None, *, of_experiments: bool) -> list[dg.AssetKey]:
+    every = judge_keys(workspace.recipe) if of_experiments else prepare_keys(workspace.recipe)
     if not select:
         return every
-    named = {name: [key for key in every if name in (key.to_user_string(), key.path[0])] for name in select}
-    for name, found in named.items():
-        if not found:
-            raise FactoryError(
-                f"No asset of this backfill is named '{name}'.{suggest(name, [k.to_user_string() for k in every])}"
-            )
-    return [key for key in every if any(key in found for found in named.values())]
+    chosen = {asset_key(node) for node in workspace.select(select, upstream=False)}
+    found = [key for key in every if key in chosen]
+    if not found:
+        kind = "experiments" if of_experiments else "snapshots"
+        raise FactoryError(f"{', '.join(select)}: nothing that a backfill of {kind} makes.{_those(every)}")
+    return found
+
+
+def _those(keys: Sequence[dg.AssetKey]) -> str:
+    return suggest("", [key.to_user_string() for key in keys])
 
 
 def _concerned(workspace: Workspace, keys: Sequence[dg.AssetKey], partitions: Sequence[str]) -> Iterator[Status]:
@@ -258,12 +245,11 @@ def _launch(settings: Settings, home: Path, keys: Sequence[dg.AssetKey], partiti
     return str(result["backfillId"])
 
 
-def _follow(instance: dg.DagsterInstance, asked: Backfill, progress: Progress) -> Backfill:
+def _follow(instance: dg.DagsterInstance, identity: str, progress: Progress) -> dict[str, Any]:
     """Wait for the backfill to end, showing how many of its partitions are made."""
-    assert asked.id is not None
     total, told = 0, 0
     while True:
-        found = instance.get_backfill(asked.id)
+        found = instance.get_backfill(identity)
         assert found is not None
         total_now, done = _counts(found)
         if total_now and not total:
@@ -276,14 +262,12 @@ def _follow(instance: dg.DagsterInstance, asked: Backfill, progress: Progress) -
         time.sleep(POLL_SECONDS)
     if total:
         progress.finish()
-    runs = instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": asked.id}))
-    ended = replace(asked, state=found.status.value.lower(), runs=len(runs))
+    runs = instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": identity}))
     failed = [run for run in runs if run.status == dg.DagsterRunStatus.FAILURE]
+    state = found.status.value.lower()
     if found.status != BulkActionStatus.COMPLETED_SUCCESS or failed:
-        raise FactoryError(
-            f"The backfill {asked.id} ended as {ended.state}: {_first_cause(instance, failed) or found.error}"
-        )
-    return ended
+        raise FactoryError(f"The backfill {identity} ended as {state}: {_first_cause(instance, failed) or found.error}")
+    return {"state": state, "runs": len(runs)}
 
 
 def _counts(found: Any) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 HERE = Path(__file__).parent
 
@@ -41,6 +42,10 @@ sys.path.insert(0, str(HERE))
 from services.postgres import find_programs, serve_postgres  # noqa: E402 (the line above makes it importable)
 from services.ray import serve_ray  # noqa: E402
 from services.s3 import ACCESS_KEY, SECRET_KEY, missing_binaries, serve_s3  # noqa: E402
+
+# How long an example takes depends on who else is on the machine; whether a law holds does not.
+settings.register_profile("factory", deadline=None, print_blob=True)
+settings.load_profile("factory")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

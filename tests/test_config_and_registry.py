@@ -92,7 +92,7 @@ def test_a_name_is_given_once():
 
     make.__module__ = "factory.stages.filters.other"
     with pytest.raises(
-        TypeError, match="two filters are named 'in_range': factory.stages.filters.in_range and .*other"
+        TypeError, match=r"two filters are named 'in_range': factory\.stages\.filters\.in_range and .*other"
     ):
         register("in_range", version=1)(make)
 

@@ -12,7 +12,7 @@ from factory.recipes.load import load_recipe
 from factory.recipes.workspace import Workspace
 
 SNAPSHOTS = ("2026-10", "2026-11")
-WORDS = (
+WORDS = (  # noqa: SIM905 (as it is read)
     "the of and to in that is was he for it with as his on be at by had not are but from or have an they which one you "
     "were her all she there would their we him been has when who will more no if out so said what up its about into "
     "government another because through different between without something"

@@ -4,6 +4,7 @@ The manifest is made by `dbt parse` where it is missing or older than the projec
 """
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from factory.core.errors import FactoryError
 
 FOLDER = Path(__file__).parent.parent.parent / "dbt_project"
 GROUP = "analytics"
+DBT = str(Path(sys.executable).with_name("dbt"))  # of this environment, whether or not it is activated
 
 
 class Translator(DagsterDbtTranslator):
@@ -50,7 +52,7 @@ def prepare(project: DbtProject) -> None:
     sources = [path for path in FOLDER.rglob("*") if path.suffix in (".sql", ".yml") and "target" not in path.parts]
     newest = max(path.stat().st_mtime for path in sources)
     if not project.manifest_path.exists() or project.manifest_path.stat().st_mtime < newest:
-        project.preparer.prepare(project)
+        DbtCliResource(project, dbt_executable=DBT).cli(["parse", "--quiet"], target_path=project.target_path).wait()
 
 
 def compose_analytics(settings: Settings) -> dg.Definitions:
@@ -68,7 +70,10 @@ def compose_analytics(settings: Settings) -> dg.Definitions:
 
     job = dg.define_asset_job(GROUP, dg.AssetSelection.groups(GROUP), description="Every model and its tests.")
     return dg.Definitions(
-        assets=[models], jobs=[job], resources={"dbt": DbtCliResource(project)}, executor=dg.in_process_executor
+        assets=[models],
+        jobs=[job],
+        resources={"dbt": DbtCliResource(project, dbt_executable=DBT)},
+        executor=dg.in_process_executor,
     )
 
 

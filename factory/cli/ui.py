@@ -19,4 +19,4 @@ def command(
     from factory.recipes.load import load_recipe
 
     load_recipe(recipe, store=store)  # mistakes are told here, not in a server's log
-    orchestrator().ui(recipe, store=store, port=port)
+    raise typer.Exit(orchestrator().ui(recipe, store=store, port=port) or 0)

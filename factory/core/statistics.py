@@ -25,7 +25,8 @@ def histogram(array: pa.Array | pa.ChunkedArray) -> dict[str, int]:
         found = {str(item["values"]): int(item["counts"]) for item in pc.value_counts(values).to_pylist()}
         top = dict(sorted(found.items(), key=lambda item: (-item[1], item[0]))[:TOP_VALUES])
         rest = sum(found.values()) - sum(top.values())
-        return {**counts, **top, **({"other": rest} if rest else {})}
+        # Added, not put: a text may well say "null" or "other".
+        return add_counts([counts, top, {"other": rest} if rest else {}])
     numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
     with np.errstate(divide="ignore"):
         bins = np.floor(np.log2(np.abs(numbers)) * 4)

@@ -25,6 +25,8 @@ from factory.core.errors import TaskFailed
 from factory.execution.failures import failure
 from factory.execution.tasks import Task
 
+# Memory that was used is kept for the next batch: a training step otherwise spends a tenth of its time in page faults.
+MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(256 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 ATTEMPTS_BEFORE_CARE = 2
 POISON_ROWS_PER_TASK = 100
 LOOK_SECONDS = 0.2
@@ -54,7 +56,7 @@ class _Worker:
         ours, theirs = socket.socketpair()
         self.log: IO[bytes] = tempfile.TemporaryFile(prefix="factory-worker-")  # noqa: SIM115 (lives as long as the worker)
         command = [sys.executable, "-m", "factory.execution.worker", str(theirs.fileno()), str(threads)]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+        environment = {**os.environ, **MEMORY, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
         self.process = subprocess.Popen(
             command,
             pass_fds=[theirs.fileno()],

@@ -96,7 +96,8 @@ def _constraints() -> Iterator[Finding]:
     path = os.path.join(folder, "constraints.txt")
     if not os.path.isfile(path):
         return
-    pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;#]+)", open(path, encoding="utf-8").read(), re.MULTILINE)  # noqa: SIM115
+    with open(path, encoding="utf-8") as stream:
+        pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;#]+)", stream.read(), re.MULTILINE)
     off = [
         (name, pin, found)
         for name, pin in pins

@@ -41,6 +41,7 @@ class Current:
     def __post_init__(self) -> None:
         self.pointers = {item["name"]: item for item in pointers(self.workspace.store, self.workspace.recipe.name)}
         self._ids: dict[str, pa.Table] = {}
+        self._parts: dict[str, dict[str, Part]] = {}
 
     def find(self, kind: str, label: str = "", partition: str = "") -> Manifest | None:
         name = (f"{kind}/{label}" if label else kind) + (f"@{partition}" if partition else "")
@@ -79,8 +80,12 @@ class Current:
     def beside(self, kind: str, label: str, snapshot: str, document: Part) -> Part | None:
         """The thin part that stands beside a document part, if it is of the very same rows."""
         manifest = self.find(kind, label, snapshot)
-        found = [part for part in manifest.parts if part.name == document.digest] if manifest else []
-        return found[0] if found and found[0].ids == document.ids else None
+        if manifest is None:
+            return None
+        if manifest.path not in self._parts:
+            self._parts[manifest.path] = {part.name: part for part in manifest.parts}
+        found = self._parts[manifest.path].get(document.digest)
+        return found if found is not None and found.ids == document.ids else None
 
     def ids(self, document: Part) -> pa.Table:
         """doc_id and url of a document part, kept for the next question."""

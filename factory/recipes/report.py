@@ -30,7 +30,7 @@ HOSTS = 25
 CLUSTERS = 8
 MEMBERS = 3
 LABELS = 20
-CURVE_POINTS = 200
+CURVE_POINTS = 80
 PACKAGES = ("pyarrow", "numpy", "numba", "torch", "transformers", "tokenizers", "dagster", "duckdb", "resiliparse")
 
 

@@ -188,7 +188,7 @@ class Workspace:
                 node.name for node in self.graph.values() if name in (node.name, node.kind, node.name.split("@")[0])
             ]
             if not matches:
-                known = sorted({node.name.split("@")[0] for node in self.graph.values()})
+                known = {name for node in self.graph.values() for name in (node.kind, node.name.split("@")[0])}
                 raise FactoryError(f"No dataset of this recipe is named '{name}'.{suggest(name, known)}")
             chosen.update(matches)
         if upstream:

@@ -196,7 +196,7 @@ def leaderboard(notes: Mapping[str, Any]) -> RenderableType:
             style="dim",
         )
         for floor in board["noise"]
-        if floor["detectable"] is not None and floor["task"] == board["primary"]
+        if floor["detectable"] is not None and floor["task"] in (board["primary"], *board["primary_tasks"][:1])
     ]
     blocks += [
         Text(
@@ -373,3 +373,15 @@ def outcome(data: Mapping[str, Any]) -> RenderableType:
         Text(f"{len(made)} made, {len(cached)} cached, in {duration(data['seconds'])}", style="bold"),
         Text(f"Store: {data['store']}"),
     )
+
+
+def backfill(data: Mapping[str, Any]) -> RenderableType:
+    """What a backfill covers, dataset by dataset, and what came of it."""
+    rows = [(name, Text(state, style=STATES.get(state, ""))) for name, state in data["datasets"].items()]
+    known = ("partitions", "assets", "datasets", "state", "id")
+    rest = {name: item for name, item in data.items() if name not in known}
+    lines = [
+        f"{data['state']}: {', '.join(data['partitions'])}" + (f" (backfill {data['id']})" if "id" in data else "")
+    ]
+    lines += [f"{name}: {value(item, 300)}" for name, item in rest.items()]
+    return Group(table(("dataset", "before"), rows), Text(clean("\n".join(lines), lines=True)))

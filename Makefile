@@ -1,0 +1,72 @@
+# Every target sets up what it needs. PYTHON=python3.12 picks another interpreter, ARGS="-k store" passes words to pytest.
+PYTHON ?= python3
+UV := 0.13.9
+BIN := .venv/bin
+EXTRAS ?= dev
+ARGS ?=
+TYPED := factory/core factory/kernels factory/storage factory/execution factory/recipes
+PACKAGES := radosgw ceph-mon ceph-osd ceph-common postgresql chromium
+
+.PHONY: demo ui test check lint types imports format services clean help
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo      install, then the whole chain on this machine's own texts (folder demo/)"
+	@echo "make ui        Dagster's pages on what the demo made"
+	@echo "make test      install, then the test suite"
+	@echo "make check     lint, types and import contracts"
+	@echo "make services  real servers for the tests (Debian, as root): S3, PostgreSQL, a browser"
+	@echo "make clean     remove what can be made again"
+
+# The mark is written last: an installation that was interrupted is done again.
+.venv/.installed: pyproject.toml constraints.txt
+	@echo "installing into .venv with $$($(PYTHON) --version) (a few minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/pip install -q --disable-pip-version-check uv==$(UV)
+	@UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install -q -p .venv -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+	@echo "installed"
+
+demo: .venv/.installed
+	$(BIN)/factory demo demo
+
+ui: .venv/.installed
+	$(BIN)/factory ui demo
+
+test: .venv/.installed
+	$(BIN)/pytest $(ARGS)
+
+check: lint types imports
+
+lint: .venv/.installed
+	$(BIN)/ruff check factory assets tests
+	$(BIN)/ruff format --check factory assets tests
+
+types: .venv/.installed
+	$(BIN)/mypy $(TYPED)
+
+imports: .venv/.installed
+	$(BIN)/lint-imports
+
+format: .venv/.installed
+	$(BIN)/ruff check --fix factory assets tests
+	$(BIN)/ruff format factory assets tests
+
+# Servers the tests start and stop themselves; policy-rc.d keeps packages from starting theirs.
+services:
+	@missing=""; \
+	for name in $(PACKAGES); do dpkg -s $$name >/dev/null 2>&1 || missing="$$missing $$name"; done; \
+	if [ -z "$$missing" ]; then echo "services: all installed"; exit 0; fi; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+		echo "services: missing$$missing; as root on Debian: apt-get install$$missing"; exit 1; fi; \
+	echo "services: installing$$missing"; \
+	made=""; test -e /usr/sbin/policy-rc.d || { made=1; printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; }; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing >/dev/null; status=$$?; \
+	test -z "$$made" || rm -f /usr/sbin/policy-rc.d; \
+	exit $$status
+
+clean:
+	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis \
+		dbt_project/target dbt_project/logs
+	find factory assets tests -name __pycache__ -type d -prune -exec rm -rf {} +
