@@ -31,7 +31,7 @@ demo: .venv/.installed
 	$(BIN)/factory demo demo
 
 ui: .venv/.installed
-	$(BIN)/factory ui demo
+	$(BIN)/factory ui --recipe demo/recipe.yaml
 
 test: .venv/.installed
 	$(BIN)/pytest $(ARGS)

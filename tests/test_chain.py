@@ -218,6 +218,9 @@ def test_a_snapshot_over_its_error_budget_is_read_by_nothing(tmp_path):
         assert workspace.find("documents", "", "2026-10") is None
     write_recipe(tmp_path, errors=0.1)
     assert made(recipe, ["documents"]) == []  # the data were fine, only the gate was closed
+    write_recipe(tmp_path, errors=0.0)
+    with pytest.raises(LedgerError, match="could not be read"):  # a gate that closes later closes for what has passed
+        run(recipe, names=["scores/words"])
 
 
 def test_deleted_output_is_made_again(tmp_path):

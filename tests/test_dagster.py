@@ -2,12 +2,12 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -29,9 +29,9 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("FACTORY_GX", "0")
-    yield write_project(tmp_path)
+    return write_project(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -268,9 +268,10 @@ def noop() -> None: ...
 # --- what runs by itself
 
 
-def tick(definitions: dg.Definitions, instance: dg.DagsterInstance, cursor: str | None = None) -> Any:
-    sensor = definitions.resolve_sensor_def("new_snapshots")
-    return sensor.evaluate_tick(dg.build_sensor_context(instance, cursor=cursor, definitions=definitions))
+def tick(definitions: dg.Definitions, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
+    result = definitions.resolve_sensor_def("new_snapshots")(dg.build_sensor_context(instance, cursor=cursor))
+    assert isinstance(result, dg.SensorResult)
+    return result
 
 
 def test_the_sensor_believes_a_snapshot_that_stayed_the_same_for_a_tick(project: str) -> None:
@@ -302,7 +303,7 @@ def test_half_written_files_are_not_seen(project: str, tmp_path: Path) -> None:
     for name in (".2026-03/web.jsonl", "2026-03/.web.jsonl", "2026-03/web.jsonl.part"):
         path = tmp_path / "crawl" / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(text(__import__("random").Random(1), 3))
+        path.write_text(text(random.Random(1), 3))
     assert look(recipe) == before
 
 

@@ -50,6 +50,11 @@ def gate_names(kind: str) -> tuple[str, ...]:
     }.get(kind, ())
 
 
+def gate_limits(recipe: Recipe) -> dict[str, float]:
+    """What the recipe asks of its gates: a dataset that passed under other limits has to pass again."""
+    return {"max_error_share": recipe.max_error_share}
+
+
 def check_gates(recipe: Recipe, store: Store, manifest: Manifest, upstream: dict[str, Manifest]) -> list[Check]:
     """All gates of a dataset. Each is cheap: counts from the manifest, and one pass over doc_ids."""
     return list(_GATES[manifest.kind](recipe, store, manifest, upstream)) if manifest.kind in _GATES else []

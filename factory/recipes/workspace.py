@@ -20,7 +20,7 @@ from factory.core.ledger import require_balance
 from factory.core.manifest import Manifest, manifest_path
 from factory.execution.local import LocalExecutor
 from factory.execution.tasks import Executor, Task
-from factory.recipes.gates import Check, check_gates
+from factory.recipes.gates import Check, check_gates, gate_limits
 from factory.recipes.graph import COLUMN_KINDS, Node, build_graph
 from factory.recipes.inputs import Inputs, find_inputs
 from factory.recipes.progress import Progress, Silent
@@ -170,7 +170,7 @@ class Workspace:
                 return Status(
                     node, "make", (f"{len(missing)} of {len(manifest.parts)} parts are gone: {missing[0]}",), before
                 )
-            if pointer is None or pointer["manifest"] != path:
+            if pointer is None or pointer["manifest"] != path or pointer["limits"] != gate_limits(self.recipe):
                 return Status(node, "make", ("made before, has to pass its gates",), before)
             return Status(node, "cached", (), manifest)
         if before is None:
@@ -312,13 +312,14 @@ class Workspace:
 
     def _promote(self, work: Work, manifest: Manifest, *, made: bool) -> Outcome:
         pointer = find_pointer(self.store, self.recipe.name, manifest.kind, manifest.label, manifest.partition)
-        if not made and pointer is not None and pointer["manifest"] == manifest.path:
+        limits = gate_limits(self.recipe)
+        if not made and pointer is not None and (pointer["manifest"], pointer["limits"]) == (manifest.path, limits):
             stored = tuple(Check(**check) for check in pointer["checks"].values())
             return Outcome(work.node, manifest, False, stored)
         checks = (*check_gates(self.recipe, self.store, manifest, dict(work.upstream)), *self.extra_gates(manifest))
         outcome = Outcome(work.node, manifest, made, checks)
         if outcome.passed:
-            point(self.store, self.recipe.name, manifest, {check.name: check.to_json() for check in checks})
+            point(self.store, self.recipe.name, manifest, {check.name: check.to_json() for check in checks}, limits)
         return outcome
 
     # --- what steps use

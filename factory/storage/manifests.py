@@ -70,12 +70,13 @@ def pointer_path(recipe: str, kind: str, label: str, partition: str) -> str:
     return "/".join(piece for piece in (CURRENT, recipe, kind, label, partition or "all") if piece) + ".json"
 
 
-def point(store: Store, recipe: str, manifest: Manifest, checks: Mapping[str, Any]) -> None:
-    """Make a manifest the current one of its dataset: its gates have passed."""
+def point(store: Store, recipe: str, manifest: Manifest, checks: Mapping[str, Any], limits: Mapping[str, Any]) -> None:
+    """Make a manifest the current one of its dataset: its gates have passed, with these limits."""
     pointer = {
         "manifest": manifest.path,
         "digest": manifest.digest,
         "checks": dict(checks),
+        "limits": dict(limits),
         "name": manifest.name,
         "kind": manifest.kind,
         "label": manifest.label,

@@ -118,17 +118,17 @@ def test_the_digest_of_a_dataset_does_not_depend_on_the_order_of_its_parts(store
 def test_a_reader_follows_the_pointer_which_moves_when_gates_have_passed(store):
     first = write_manifest(store, made(store, folder="a"))
     assert current(store, "web", "scores", "words", "2026-10") is None
-    point(store, "web", first, {"ledger": True})
+    point(store, "web", first, {"ledger": True}, {})
     assert current(store, "web", "scores", "words", "2026-10") == first
     second = write_manifest(store, made(store, texts=("x",), folder="b", fingerprint="f01"))
     assert current(store, "web", "scores", "words", "2026-10") == first
-    point(store, "web", second, {"ledger": True})
+    point(store, "web", second, {"ledger": True}, {})
     assert current(store, "web", "scores", "words", "2026-10") == second
 
 
 def test_recipes_have_pointers_of_their_own(store):
     manifest = write_manifest(store, made(store))
-    point(store, "web", manifest, {"ledger": True})
+    point(store, "web", manifest, {"ledger": True}, {})
     assert find_pointer(store, "other", "scores", "words", "2026-10") is None
     assert [pointer["name"] for pointer in pointers(store, "web")] == ["scores/words@2026-10"]
     assert pointers(store, "other") == []
@@ -136,5 +136,5 @@ def test_recipes_have_pointers_of_their_own(store):
 
 def test_a_dataset_without_partitions_has_a_pointer_too(store):
     manifest = write_manifest(store, made(store, kind="leaderboard", label="", partition=""))
-    point(store, "web", manifest, {})
+    point(store, "web", manifest, {}, {})
     assert current(store, "web", "leaderboard") == manifest
