@@ -170,7 +170,7 @@ class Workspace:
                 return Status(
                     node, "make", (f"{len(missing)} of {len(manifest.parts)} parts are gone: {missing[0]}",), before
                 )
-            if pointer is None or pointer["manifest"] != path or pointer["limits"] != gate_limits(self.recipe):
+            if pointer is None or pointer["manifest"] != path or pointer.get("limits") != gate_limits(self.recipe):
                 return Status(node, "make", ("made before, has to pass its gates",), before)
             return Status(node, "cached", (), manifest)
         if before is None:
@@ -313,7 +313,7 @@ class Workspace:
     def _promote(self, work: Work, manifest: Manifest, *, made: bool) -> Outcome:
         pointer = find_pointer(self.store, self.recipe.name, manifest.kind, manifest.label, manifest.partition)
         limits = gate_limits(self.recipe)
-        if not made and pointer is not None and (pointer["manifest"], pointer["limits"]) == (manifest.path, limits):
+        if not made and pointer is not None and (pointer["manifest"], pointer.get("limits")) == (manifest.path, limits):
             stored = tuple(Check(**check) for check in pointer["checks"].values())
             return Outcome(work.node, manifest, False, stored)
         checks = (*check_gates(self.recipe, self.store, manifest, dict(work.upstream)), *self.extra_gates(manifest))
