@@ -24,7 +24,7 @@ from factory.core.ledger import (
 )
 from factory.core.manifest import Manifest, Part, dataset_name
 from factory.core.schema import document_id
-from factory.core.statistics import drift, histogram, merge_histograms, summary
+from factory.core.statistics import drift, histogram, merge_histograms
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -242,11 +242,6 @@ def test_more_of_the_same_is_no_drift(counts):
 def test_a_shift_exceeds_what_is_usually_called_one():
     assert drift({"en": 900, "de": 100}, {"en": 500, "de": 500}) > 0.25
     assert drift({"en": 900, "de": 100}, {"en": 890, "de": 110}) < 0.01
-
-
-def test_a_summary_of_nothing_has_no_mean():
-    assert summary(pa.array([None, None], pa.float32())) == {"count": 2, "nulls": 2}
-    assert summary(pa.array([1.0, 3.0, None])) == {"count": 3, "nulls": 1, "mean": 2.0, "min": 1.0, "max": 3.0}
 
 
 # --- manifests

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -56,12 +55,3 @@ def drift(before: Mapping[str, int], after: Mapping[str, int]) -> float:
         share_after = max(after.get(name, 0), 0.5) / total_after
         index += (share_after - share_before) * math.log(share_after / share_before)
     return index
-
-
-def summary(array: pa.Array | pa.ChunkedArray) -> dict[str, Any]:
-    """Count, nulls, mean, least and greatest of a number column, for people."""
-    if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)) or len(array) == array.null_count:
-        return {"count": len(array), "nulls": array.null_count}
-    least, greatest = pc.min_max(array).values()
-    mean = pc.mean(array).as_py()
-    return {"count": len(array), "nulls": array.null_count, "mean": mean, "min": least.as_py(), "max": greatest.as_py()}

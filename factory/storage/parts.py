@@ -5,6 +5,7 @@ A part without a record does not exist. Thin parts carry `part` and `row`, and t
 belong to; `read_aligned` puts columns of several thin parts beside each other only when those digests agree.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -119,17 +120,9 @@ def write_thin_part(
 
 def read_part(store: Store, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
     """A part's table. Read whole, its digest is compared; of single columns, Parquet's page checksums are."""
-    try:
-        with store.open(part.path) as stream:
-            table = pq.read_table(
-                stream, columns=None if columns is None else list(columns), page_checksum_verification=True
-            )
-    except FileNotFoundError:
-        raise IntegrityError(
-            f"{part.path} is listed in a manifest but is gone. 'factory run' makes it again."
-        ) from None
-    except (OSError, pa.ArrowInvalid) as error:
-        raise IntegrityError(f"{part.path} is damaged ({error}). 'factory verify --repair' removes it.") from error
+    wanted = None if columns is None else list(columns)
+    with _opened(store, part) as stream:
+        table = pq.read_table(stream, columns=wanted, page_checksum_verification=True)
     if table.num_rows != part.rows or (columns is None and digest_table(table) != part.digest):
         raise IntegrityError(
             f"{part.path} does not hold what was written (digest or rows differ). 'factory verify --repair' removes it, "
@@ -140,15 +133,20 @@ def read_part(store: Store, part: Part, columns: Sequence[str] | None = None) ->
 
 def iterate_part(store: Store, part: Part, columns: Sequence[str], rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
     """The part's rows in batches, a row group in memory at a time."""
+    with _opened(store, part) as stream:
+        file = pq.ParquetFile(stream, page_checksum_verification=True)
+        if file.metadata.num_rows != part.rows:
+            raise IntegrityError(f"{part.path} holds {file.metadata.num_rows:,} rows, its record says {part.rows:,}")
+        for group in range(file.num_row_groups):  # left alone, Arrow fills a batch from several groups
+            yield from file.iter_batches(batch_size=rows, row_groups=[group], columns=list(columns))
+
+
+@contextlib.contextmanager
+def _opened(store: Store, part: Part) -> Iterator[BinaryIO]:
+    """A part's bytes; what goes wrong while they are read is said in the store's terms."""
     try:
         with store.open(part.path) as stream:
-            file = pq.ParquetFile(stream, page_checksum_verification=True)
-            if file.metadata.num_rows != part.rows:
-                raise IntegrityError(
-                    f"{part.path} holds {file.metadata.num_rows:,} rows, its record says {part.rows:,}"
-                )
-            for group in range(file.num_row_groups):  # left alone, Arrow fills a batch from several groups
-                yield from file.iter_batches(batch_size=rows, row_groups=[group], columns=list(columns))
+            yield stream
     except FileNotFoundError:
         raise IntegrityError(
             f"{part.path} is listed in a manifest but is gone. 'factory run' makes it again."

@@ -1,6 +1,5 @@
 """Models the curation needs: a tokenizer, and whatever a scorer learns. Trained from a sample, or fetched and verified."""
 
-import json
 import os
 import shutil
 import urllib.request
@@ -162,8 +161,3 @@ def _download(url: str, target: str) -> None:
                 out.write(chunk)
     except OSError as error:
         raise InputError(f"{url}: {error}. Download the model yourself and give its path.") from error
-
-
-def describe(notes: Mapping[str, Any]) -> str:
-    """A model's metrics in one line, for people."""
-    return json.dumps(notes.get("metrics", {}), sort_keys=True)
