@@ -104,6 +104,12 @@ def test_loading_imports_nothing_heavy_and_warns_of_nothing(project: str) -> Non
     assert done.stdout.strip() == "[]"
 
 
+def test_the_training_child_speaks_to_dagster_without_importing_it() -> None:
+    code = "import sys, assets.training; print([name for name in ('dagster', 'torch') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_dg_checks_the_definitions(project: str) -> None:
     dg_program = str(Path(sys.executable).with_name("dg"))
     environment = {**os.environ, "FACTORY_RECIPE": project, "DAGSTER_HOME": ""}
