@@ -5,7 +5,7 @@ Both are stopped until somebody starts them.
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import dagster as dg
 
 from assets.experiments import EXPERIMENT_KEYS
 from assets.models import model_keys
-from assets.partitions import experiments, snapshots
+from assets.partitions import SNAPSHOT, experiments, snapshots
 from assets.proxies import EVALUATIONS, PROXIES
 from assets.report import LEADERBOARD, REPORT
 from assets.snapshots import DOCUMENTS, INPUTS, column_keys, link_keys
@@ -27,7 +27,6 @@ PREPARE = "prepare"
 JUDGE = "judge"
 WEEKLY = "0 4 * * 1"
 COMPLETE = "crawl.json"  # the crawler writes it last
-BATCH = 10  # snapshots in one tick
 
 
 def prepare_keys(recipe: Recipe) -> list[dg.AssetKey]:
@@ -96,26 +95,58 @@ def new_snapshots(recipe: Recipe) -> dg.SensorDefinition:
         before: dict[str, dict[str, str]] = json.loads(context.cursor or "{}")
         asked = {name: before.get(name, {}).get("asked", "") for name in landed}
         # A crawl says when it is complete; of anything else only a version that was there a tick ago is believed.
-        settled = [
+        changed = [name for name, seen in landed.items() if seen.version != asked[name]]
+        growing = [
             name
-            for name, seen in landed.items()
-            if seen.version != asked[name] and (seen.complete or before.get(name, {}).get("seen") == seen.version)
-        ][:BATCH]
+            for name in changed
+            if not landed[name].complete and before.get(name, {}).get("seen") != landed[name].version
+        ]
+        # Later snapshots are linked against earlier ones, so nothing starts while one of them is still being written.
+        settled = [] if growing else changed
         asked.update({name: landed[name].version for name in settled})
         cursor = {name: {"seen": seen.version, "asked": asked[name]} for name, seen in landed.items()}
+        registered = [name for name in context.instance.get_dynamic_partitions(SNAPSHOT) if name in landed]
+        ordered = [*registered, *(name for name in landed if name not in registered)]
         return dg.SensorResult(
             dynamic_partitions_requests=[snapshots.build_add_request(settled)] if settled else [],
-            # Run keys are remembered for ever: the version in them makes changed content a new request.
             run_requests=[
-                dg.RunRequest(run_key=f"{recipe.name}:{name}:{landed[name].version}", partition_key=name)
-                for name in settled
+                dg.RunRequest(run_key=_run_key(recipe, settled, landed, run), tags=range_tags(run[0], run[-1]))
+                for run in unbroken(ordered, _concerned(recipe, settled, ordered))
             ],
             asset_events=[landing(name, landed[name]) for name in settled],
             cursor=json.dumps(cursor, sort_keys=True),
-            skip_reason=None if settled else f"{len(landed)} snapshots, none of them new and complete",
+            skip_reason=None
+            if settled
+            else f"{len(landed)} snapshots, new: {len(changed)}, still growing: {len(growing)}",
         )
 
     return sensor
+
+
+def _concerned(recipe: Recipe, settled: Sequence[str], known: Sequence[str]) -> set[str]:
+    """What a change of these snapshots may change: themselves, and links of later ones, or of all."""
+    if settled and any(linker.scope == "global" for linker in recipe.linkers):
+        return set(known)
+    return {name for name in known if settled and name >= min(settled)}
+
+
+def _run_key(recipe: Recipe, settled: Sequence[str], landed: Mapping[str, "Landed"], run: Sequence[str]) -> str:
+    # Run keys are remembered for ever: the versions in them make changed content a new request.
+    versions = {name: landed[name].version for name in settled}
+    return f"{recipe.name}:{run[0]}...{run[-1]}:{fingerprint(versions)}"
+
+
+def unbroken(ordered: Sequence[str], wanted: Collection[str]) -> Iterator[list[str]]:
+    """The wanted partitions as runs of neighbours: a range of partitions has no gaps."""
+    run: list[str] = []
+    for name in ordered:
+        if name in wanted:
+            run.append(name)
+        elif run:
+            yield run
+            run = []
+    if run:
+        yield run
 
 
 @dataclass(frozen=True)

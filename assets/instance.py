@@ -95,9 +95,9 @@ def own_tags() -> dict[str, str]:
 
 def end_dead_runs(instance: dg.DagsterInstance) -> None:
     """Runs whose process was killed are failed, and what they held of a pool is free again."""
-    running = dg.RunsFilter(
-        statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING], tags={HOST: platform.node()}
-    )
+    status = dg.DagsterRunStatus
+    unfinished = [status.NOT_STARTED, status.STARTING, status.STARTED]
+    running = dg.RunsFilter(statuses=unfinished, tags={HOST: platform.node()})
     for run in instance.get_runs(running):
         pid = int(run.tags.get(PID, 0))
         if pid and pid != os.getpid() and not psutil.pid_exists(pid):

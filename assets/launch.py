@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.automation import JUDGE, PREPARE, judge_keys, landing, look, prepare_keys, range_tags
+from assets.automation import JUDGE, PREPARE, judge_keys, landing, look, prepare_keys, range_tags, unbroken
 from assets.composition import compose
 from assets.instance import open_instance, own_tags
 from assets.nodes import asset_key, combined_digest, partition_key
@@ -106,13 +106,8 @@ def _ranges(instance: dg.DagsterInstance, factory: Factory, nodes: Sequence[Node
         return
     of_experiments = experiments(factory.recipe).get_partition_keys()
     ordered = of_experiments if wanted <= set(of_experiments) else instance.get_dynamic_partitions(SNAPSHOT)
-    run: list[str] = []
-    for partition in [*ordered, None]:
-        if partition in wanted:
-            run.append(str(partition))
-        elif run:
-            yield range_tags(run[0], run[-1])
-            run = []
+    for run in unbroken(ordered, wanted):
+        yield range_tags(run[0], run[-1])
 
 
 def _execute(
@@ -125,13 +120,16 @@ def _execute(
     before = set(factory.outcomes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.PreviewWarning)  # of Pipes, about its own insides
-        result = job.execute_in_process(
-            instance=instance,
-            asset_selection=selection,
-            tags={**tags, **own_tags()},
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            raise_on_error=False,
-        )
+        try:
+            result = job.execute_in_process(
+                instance=instance,
+                asset_selection=selection,
+                tags={**tags, **own_tags()},
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                raise_on_error=False,
+            )
+        except dg.DagsterExecutionInterruptedError:
+            raise KeyboardInterrupt from None
     if result.success:
         return
     if factory.problem is not None:

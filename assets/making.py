@@ -79,6 +79,12 @@ def explained(factory: Factory) -> Iterator[None]:
             isinstance(error, StoreError) and "://" in factory.workspace.store.url
         )
         raise dg.Failure(str(error), metadata={"kind": type(error).__name__}, allow_retries=transient) from None
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+        # A retry policy would begin again what somebody at a terminal has just stopped.
+        if not factory.attended:
+            raise
+        factory.problem = KeyboardInterrupt()
+        raise dg.Failure("interrupted", allow_retries=False) from None
     except (OSError, dg.DagsterError) as error:
         factory.problem = error
         raise

@@ -84,7 +84,12 @@ class Factory:
     progress: Progress | None = None
     wait: bool = True
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    problem: Exception | None = None
+    problem: BaseException | None = None
+
+    @property
+    def attended(self) -> bool:
+        """Whether somebody waits at a terminal, and not Dagster's daemon."""
+        return self.progress is not None
 
     @cached_property
     def workspace(self) -> Workspace:

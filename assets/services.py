@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -52,12 +53,11 @@ def ui(recipe_path: str, *, store: str | None = None, workers: int = 0, port: in
     command = [*_program("dagster"), "dev", "-w", _workspace_file(home), "-h", HOST, "-p", str(port)]
     # `dg dev` does not read a workspace of another folder; the older spelling does, and says it is older.
     environment = {**_environment(settings, home), "PYTHONWARNINGS": "ignore"}
-    with subprocess.Popen(command, env=environment, cwd=home) as process:
+    with _interruptible(), subprocess.Popen(command, env=environment, cwd=home) as process:
         try:
             return process.wait()
         except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
-            process.wait()
+            _stop(process)
             return 0
 
 
@@ -193,7 +193,7 @@ def _daemon(instance: dg.DagsterInstance, settings: Settings, home: Path, *, nee
         raise FactoryError(
             "No Dagster daemon is running to carry out the backfill. Start 'factory ui', or wait for it here."
         )
-    with open(home / "daemon.log", "ab") as log:
+    with _interruptible(), open(home / "daemon.log", "ab") as log:
         process = subprocess.Popen(
             [*_program("dagster-daemon"), "run", "-w", _workspace_file(home)],
             env=_environment(settings, home),
@@ -201,17 +201,35 @@ def _daemon(instance: dg.DagsterInstance, settings: Settings, home: Path, *, nee
             stdout=log,
             stderr=log,
         )
+        try:
+            yield
+            if process.poll() is not None:
+                raise FactoryError(f"The Dagster daemon stopped. {home / 'daemon.log'} says why.")
+        finally:
+            _stop(process)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C and a polite kill both end what runs here, even where a shell told its background jobs to ignore them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-        if process.poll() is not None:
-            raise FactoryError(f"The Dagster daemon stopped. {home / 'daemon.log'} says why.")
     finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _heartbeat(instance: dg.DagsterInstance) -> bool:
