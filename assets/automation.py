@@ -20,7 +20,7 @@ from assets.snapshots import DOCUMENTS, INPUTS, column_keys, link_keys
 from factory.core.errors import FactoryError
 from factory.core.fingerprint import fingerprint
 from factory.core.stage import InputFile
-from factory.recipes import inputs
+from factory.recipes.inputs import source_files
 from factory.recipes.recipe import Recipe
 
 PREPARE = "prepare"
@@ -170,7 +170,7 @@ def look(recipe: Recipe) -> dict[str, Landed]:
     """Every snapshot by its listing alone: names, sizes and times, nothing is opened and nothing is cached."""
     found: dict[str, dict[str, InputFile]] = {}
     for source in recipe.sources:
-        for snapshot, file in _files(source, recipe.folder):
+        for snapshot, file in source_files(source, recipe.folder, _Marks()):
             found.setdefault(snapshot, {})[f"{source.label}:{file.name}"] = file
     return {snapshot: _landed(files) for snapshot, files in sorted(found.items())}
 
@@ -191,7 +191,3 @@ class _Marks:
         mark = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified")
         uri = path if local else fs.unstrip_protocol(path)
         return InputFile(uri, name, int(info["size"]), f"{info['size']}:{mark}")
-
-
-def _files(source: Any, folder: str) -> Iterator[tuple[str, InputFile]]:
-    return inputs._files(source, folder, _Marks())  # type: ignore[arg-type]

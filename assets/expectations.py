@@ -60,7 +60,8 @@ def _validate(sample: pa.Table, snapshot: str) -> list[dict[str, Any]]:
         frame = sample.to_pandas()
         # One of the two, never both and never neither: said as a column, since no expectation compares two for null.
         frame["text_or_error"] = frame["characters"].notna() != frame["error"].notna()
-        frame["date"] = pd.to_datetime(frame["date"], utc=True).dt.tz_localize(None)
+        # As a number: dates of a frame and of a suite are compared with a type error in some versions of pandas.
+        frame["year"] = pd.to_datetime(frame["date"], utc=True).dt.year.astype("float64")
         context = gx.get_context(mode="ephemeral")
         context.variables.progress_bars = {"globally": False}  # type: ignore[assignment,unused-ignore]
         source = context.data_sources.add_pandas("documents").add_dataframe_asset("sample")
@@ -96,14 +97,10 @@ def _expectations(gx: Any, snapshot: str, frame: Any) -> list[Any]:
         found.append(
             expect.ExpectColumnValuesToMatchRegex(column="host", regex=r"^[^\s/]+$", mostly=0.99, severity="warning")
         )
-    if frame["date"].notna().any():
+    if frame["year"].notna().any():
         found.append(
             expect.ExpectColumnValuesToBeBetween(
-                column="date",
-                min_value="1990-01-01",
-                max_value="2100-01-01",
-                mostly=0.99,
-                severity="warning",
+                column="year", min_value=1990, max_value=2100, mostly=0.99, severity="warning"
             )
         )
     return found

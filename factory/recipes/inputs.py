@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import fsspec
 import xxhash
@@ -30,7 +30,7 @@ def find_inputs(recipe: Recipe, store: Store) -> Inputs:
     hashes = _Hashes(store)
     found: Inputs = {}
     for source in recipe.sources:
-        files = list(_files(source, recipe.folder, hashes))
+        files = list(source_files(source, recipe.folder, hashes))
         if not files:
             raise InputError(
                 f"sources.{source.label}: nothing matches '{source.uri}' (below {recipe.folder}). "
@@ -45,7 +45,14 @@ def find_inputs(recipe: Recipe, store: Store) -> Inputs:
     }
 
 
-def _files(source: SourceUse, folder: str, hashes: "_Hashes") -> Iterator[tuple[str, InputFile]]:
+class Pins(Protocol):
+    """How a file's content is pinned: by hash where bytes have to be sure, by size and time where a look is enough."""
+
+    def pin(self, fs: Any, path: str, name: str, local: bool) -> InputFile: ...
+
+
+def source_files(source: SourceUse, folder: str, pins: Pins) -> Iterator[tuple[str, InputFile]]:
+    """Every file of a source with its snapshot; links to one file give it once, hidden and temporary files are left out."""
     remote = "://" in source.uri
     pattern = source.uri if remote else os.path.join(folder, source.uri)
     fs, path = fsspec.core.url_to_fs(pattern)
@@ -64,7 +71,7 @@ def _files(source: SourceUse, folder: str, hashes: "_Hashes") -> Iterator[tuple[
             continue  # a link to a file that is read already, a hidden or temporary file
         seen.add(real)
         name = match[len(fixed) :].strip("/") or match.rsplit("/", 1)[-1]
-        yield _snapshot(source, match), hashes.pin(fs, match, name, local)
+        yield _snapshot(source, match), pins.pin(fs, match, name, local)
 
 
 def _snapshot(source: SourceUse, path: str) -> str:
