@@ -6,6 +6,7 @@ The entry point of group `factory.orchestrator`: the library's command line find
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -32,6 +33,7 @@ def run(
     *,
     store: str | None = None,
     workers: int = 0,
+    executor: str | None = None,
     names: Sequence[str] | None = None,
     progress: Progress | None = None,
     force: bool = False,
@@ -43,6 +45,7 @@ def run(
     `force`. Raises the FactoryError that a step failed with, or LedgerError for gates that were not passed.
     """
     settings = settings_for(recipe_path, store, workers)
+    settings = replace(settings, executor=executor or settings.executor)
     recipe = settings.load()
     with closing(Factory(settings, recipe, progress or Silent(), wait)) as factory, open_instance(recipe) as instance:
         workspace = factory.workspace

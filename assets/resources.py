@@ -5,6 +5,7 @@ The only module of this package that reads the environment:
     FACTORY_RECIPE        the recipe file (else ./recipe.yaml, else the demo's)
     FACTORY_STORE         a store instead of the recipe's own
     FACTORY_WORKERS       worker processes (else one per core)
+    FACTORY_EXECUTOR      local, ray or ray:ADDRESS
     FACTORY_GX            0 leaves out Great Expectations, which takes seconds to import
     DAGSTER_HOME          where Dagster remembers runs (else inside the store)
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 from assets.expectations import expect_documents
 from factory.core.errors import RecipeError
 from factory.core.manifest import Manifest
-from factory.execution.local import LocalExecutor
+from factory.execution.choice import make_executor
 from factory.recipes.gates import Check
 from factory.recipes.load import load_recipe
 from factory.recipes.progress import Progress
@@ -39,6 +40,7 @@ class Settings:
     store: str | None = None
     workers: int = 0
     expectations: bool = True
+    executor: str = "local"
 
     def load(self) -> Recipe:
         return load_recipe(self.recipe, store=self.store)
@@ -46,7 +48,12 @@ class Settings:
     def environment(self) -> dict[str, str]:
         """The variables that make another process read these settings."""
         given = {"FACTORY_RECIPE": os.path.abspath(self.recipe), "FACTORY_STORE": self.store or ""}
-        return {**given, "FACTORY_WORKERS": str(self.workers), "FACTORY_GX": str(int(self.expectations))}
+        return {
+            **given,
+            "FACTORY_WORKERS": str(self.workers),
+            "FACTORY_GX": str(int(self.expectations)),
+            "FACTORY_EXECUTOR": self.executor,
+        }
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -65,7 +72,8 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 
 def settings_for(recipe: str, store: str | None, workers: int, environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings of a recipe that was named on a command line."""
-    return Settings(recipe, store, workers, environment.get("FACTORY_GX", "1") != "0")
+    expectations = environment.get("FACTORY_GX", "1") != "0"
+    return Settings(recipe, store, workers, expectations, environment.get("FACTORY_EXECUTOR") or "local")
 
 
 def read_dagster_home(environment: Mapping[str, str] = os.environ) -> str | None:
@@ -93,7 +101,7 @@ class Factory:
 
     @cached_property
     def workspace(self) -> Workspace:
-        executor = LocalExecutor(self.settings.workers)
+        executor = make_executor(self.settings.executor, self.settings.workers)
         return Workspace(self.recipe, executor, extra_gates=self.extra_gates, wait=self.wait)
 
     def extra_gates(self, manifest: Manifest) -> Iterable[Check]:

@@ -15,7 +15,7 @@ from dagster_pipes import PipesContext, open_dagster_pipes
 
 from factory.core.errors import FactoryError
 from factory.core.fingerprint import digest_all
-from factory.execution.local import LocalExecutor
+from factory.execution.choice import make_executor
 from factory.recipes.load import load_recipe
 from factory.recipes.workspace import Outcome, Workspace
 
@@ -52,8 +52,9 @@ def main() -> int:
     _end_with_parent()
     with open_dagster_pipes() as pipes:
         recipe = load_recipe(os.environ["FACTORY_RECIPE"], store=os.environ.get("FACTORY_STORE") or None)
-        executor = LocalExecutor(int(os.environ.get("FACTORY_WORKERS") or 0))
+        workers = int(os.environ.get("FACTORY_WORKERS") or 0)
         try:
+            executor = make_executor(os.environ.get("FACTORY_EXECUTOR") or "local", workers)
             with Workspace(recipe, executor, progress=ReportedProgress(pipes)) as workspace:
                 outcomes = workspace.run(pipes.get_extra("datasets"), upstream=False)
         except FactoryError as error:

@@ -115,6 +115,13 @@ def test_a_store_on_s3_holds_the_same_datasets(finished, tmp_path, s3_store_url)
     assert made(recipe, names) == []
 
 
+def test_ray_gives_the_same_datasets(finished, tmp_path, ray_executor):
+    recipe = write_project(tmp_path)
+    workspace = Workspace(load_recipe(recipe), ray_executor)
+    found = {outcome.node.name: outcome.manifest.digest for outcome in workspace.run(["tokens"])}
+    assert found == {name: digest for name, digest in finished[1].items() if name in found}
+
+
 def test_a_second_run_makes_nothing(finished):
     assert made(finished[0]) == []
 

@@ -19,6 +19,12 @@ StorePlace = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on standard output.")]
 Workers = Annotated[int, typer.Option("--workers", "-w", min=0, help="Worker processes; 0 takes one for each core.")]
+Place = Annotated[
+    str,
+    typer.Option(
+        "--executor", envvar="FACTORY_EXECUTOR", help="local, ray (the cluster of this machine) or ray:ADDRESS."
+    ),
+]
 Snapshots = Annotated[
     list[str] | None, typer.Option("--snapshot", "-s", metavar="NAME", help="Only this snapshot; may be repeated.")
 ]
@@ -30,14 +36,16 @@ DEFAULT_RECIPE = "recipe.yaml"
 PLAIN_WIDTH = 180  # where output is no terminal, lines are cut nowhere a person would see
 
 
-def open_workspace(recipe: str, store: str | None, *, workers: int = 0, wait: bool = True) -> "Workspace":
+def open_workspace(
+    recipe: str, store: str | None, *, workers: int = 0, executor: str = "local", wait: bool = True
+) -> "Workspace":
     """The recipe with its store, with progress on standard error. Raises FactoryError for what is wrong with it."""
     from factory.cli.progress import make_progress
-    from factory.execution.local import LocalExecutor
+    from factory.execution.choice import make_executor
     from factory.recipes.load import load_recipe
     from factory.recipes.workspace import Workspace
 
-    return Workspace(load_recipe(recipe, store=store), LocalExecutor(workers), make_progress(), wait=wait)
+    return Workspace(load_recipe(recipe, store=store), make_executor(executor, workers), make_progress(), wait=wait)
 
 
 def show(data: Any, render: Callable[[Any], Any], *, as_json: bool) -> None:

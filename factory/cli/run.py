@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from factory.cli.options import DEFAULT_RECIPE, Json, RecipePath, StorePlace, Workers, print_rich, show
+from factory.cli.options import DEFAULT_RECIPE, Json, Place, RecipePath, StorePlace, Workers, print_rich, show
 
 Direct = Annotated[
     bool, typer.Option("--direct", help="Without Dagster: faster to start, and nothing is recorded for its UI.")
@@ -22,6 +22,7 @@ def command(
     recipe: RecipePath = DEFAULT_RECIPE,
     store: StorePlace = None,
     workers: Workers = 0,
+    executor: Place = "local",
     direct: Direct = False,
     as_json: Json = False,
 ) -> None:
@@ -29,7 +30,7 @@ def command(
     from factory.cli import running
     from factory.reports import terminal
 
-    done = running.run(recipe, store, workers=workers, names=names or None, direct=direct)
+    done = running.run(recipe, store, workers=workers, executor=executor, names=names or None, direct=direct)
     show(done, terminal.outcome, as_json=as_json)
     if not as_json and done["made"]:
         print_rich(terminal.ledger(done["ledger"]))

@@ -21,13 +21,21 @@ def orchestrator(name: str = "dagster") -> Any:
     return found[name].load()
 
 
-def run(recipe: str, store: str | None, *, workers: int, names: Iterable[str] | None, direct: bool) -> dict[str, Any]:
+def run(
+    recipe: str,
+    store: str | None,
+    *,
+    workers: int,
+    names: Iterable[str] | None,
+    direct: bool,
+    executor: str = "local",
+) -> dict[str, Any]:
     """Make what is not there and say what was done. Raises FactoryError; LedgerError when books or a gate do not hold."""
     from factory.cli.options import open_workspace
     from factory.recipes.status import ledger
 
     started = time.monotonic()
-    with open_workspace(recipe, store, workers=workers) as workspace:
+    with open_workspace(recipe, store, workers=workers, executor=executor if direct else "local") as workspace:
         chosen = [node.name for node in (workspace.select(names) if names else workspace.graph.values())]
         before = _manifests(workspace)
         if direct:
@@ -38,7 +46,9 @@ def run(recipe: str, store: str | None, *, workers: int, names: Iterable[str] | 
                     raise LedgerError(f"{outcome.node.name} did not pass: {text}")
         else:
             launch = orchestrator()
-            launch.run(recipe, store=store, workers=workers, names=names, progress=workspace.progress)
+            launch.run(
+                recipe, store=store, workers=workers, executor=executor, names=names, progress=workspace.progress
+            )
         after = _manifests(workspace)
         missing = [name for name in chosen if name not in after]
         if missing:

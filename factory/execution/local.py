@@ -23,7 +23,7 @@ import psutil
 
 from factory.core.errors import TaskFailed
 from factory.execution.failures import failure
-from factory.execution.tasks import Task
+from factory.execution.tasks import POISON, Task
 
 # Memory that was used is kept for the next batch: a training step otherwise spends a tenth of its time in page faults.
 MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(256 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
@@ -119,7 +119,7 @@ class _Worker:
         return ""
 
     def kill(self, reason: str = "") -> None:
-        self.killed_for = reason
+        self.killed_for = reason or self.killed_for
         with contextlib.suppress(OSError):
             self.process.kill()
 
@@ -241,7 +241,7 @@ class LocalExecutor:
                 raise TaskFailed(
                     f"{name}: its worker died {attempt.deaths + 1} times, last {how}, outside of any record."
                 )
-            attempt.poison[row] = how.split(" (")[0]
+            attempt.poison[row] = worker.killed_for or POISON
             if len(attempt.poison) > POISON_ROWS_PER_TASK:
                 raise TaskFailed(f"{name}: more than {POISON_ROWS_PER_TASK} records kill their worker, last {how}.")
         attempt.deaths += 1

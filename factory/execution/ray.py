@@ -21,7 +21,7 @@ import psutil
 from factory.core.errors import FactoryError, TaskFailed
 from factory.execution.failures import describe, failure
 from factory.execution.local import ATTEMPTS_BEFORE_CARE, LOOK_SECONDS, POISON_ROWS_PER_TASK, Limits
-from factory.execution.tasks import Context, Task, resolve
+from factory.execution.tasks import POISON, Context, Task, resolve
 
 
 @dataclass
@@ -128,7 +128,7 @@ class RayExecutor:
         name, how = attempt.task.name, reason or how
         if row is None or row in attempt.poison:
             raise TaskFailed(f"{name}: its worker died {attempt.deaths} times, last {how}, outside of any record.")
-        attempt.poison[row] = how
+        attempt.poison[row] = reason or POISON
         if len(attempt.poison) > POISON_ROWS_PER_TASK:
             raise TaskFailed(f"{name}: more than {POISON_ROWS_PER_TASK} records kill their worker, last {how}.")
 

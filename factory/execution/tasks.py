@@ -11,6 +11,9 @@ from typing import Any, Protocol
 
 Payload = Mapping[str, Any]
 
+# What is written about a row that kills its worker. How it dies depends on the machine; the text must not.
+POISON = "its worker process died on it"
+
 
 @dataclass(frozen=True)
 class Task:
