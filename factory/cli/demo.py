@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import sys
 import time
 from typing import Annotated, Any
 
@@ -48,11 +49,16 @@ def command(
     shown = os.path.relpath(recipe)
     print()
     print(f"Report:   {report}")
-    print(f"Dagster:  factory ui --recipe {shown}")
-    print(f"Explain:  factory explain --recipe {shown} ID|URL")
+    print(f"Dagster:  {_program()} ui --recipe {shown}")
+    print(f"Explain:  {_program()} explain --recipe {shown} ID|URL")
     print(
         f"{len(done['made'])} datasets made, {len(done['cached'])} cached, {duration(time.monotonic() - started)} in all."
     )
+
+
+def _program() -> str:
+    """How a person calls this program from here: by name, or by its path where the name is not known to the shell."""
+    return "factory" if shutil.which("factory") == os.path.abspath(sys.argv[0]) else os.path.relpath(sys.argv[0])
 
 
 def _make_inputs(folder: str, pages: int | None) -> None:
