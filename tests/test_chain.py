@@ -305,3 +305,15 @@ experiments: {{full: {{}}}}
     assert 700 < books["rows"] <= 769
     kept = outcomes["decisions/full@crawl-2026-09-00000"].manifest.ledger["kept"]
     assert 0 < kept < books["rows"]
+
+
+def test_another_budget_trains_again_even_where_the_token_file_is_the_same(tmp_path):
+    recipe = Path(write_project(tmp_path))
+
+    def proxy() -> str:
+        with Workspace(load_recipe(str(recipe))) as workspace:
+            return workspace.graph["proxies/full@nano-0"].fingerprint({"models/tokenizer": "any"})
+
+    before = proxy()
+    recipe.write_text(recipe.read_text().replace("tokens: 12000", "tokens: 12001"))
+    assert proxy() != before

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from factory.core.fingerprint import canonical_json, fingerprint
+from factory.core.fingerprint import fingerprint
 from factory.core.manifest import dataset_name
 from factory.recipes.inputs import Inputs
 from factory.recipes.recipe import Experiment, Recipe, Use
@@ -237,9 +237,10 @@ class _Builder:
             for task in self.recipe.evaluate
             for name, digest in pin_files(task.config.uri, self.recipe.folder).items()
         }
+        budget = experiment.mixture.config.model_dump()["tokens"]
         for seed in range(proxy.seeds):
             partition = f"{proxy.scale}-{seed}"
-            spec = {"scale": asdict(proxy_scale(proxy)), "seed": [self.recipe.seed, seed]}
+            spec = {"scale": asdict(proxy_scale(proxy)), "seed": [self.recipe.seed, seed], "tokens": budget}
             trained = Node("proxies", experiment.label, partition, spec, (tokens, tokenizer), (tokenizer,))
             nodes.append(trained)
             if tasks:
@@ -271,6 +272,6 @@ class _Builder:
             "leaderboard",
             "",
             "",
-            {"base": self.recipe.base, "recipe": canonical_json([e.label for e in self.recipe.experiments])},
+            {"base": self.recipe.base, "experiments": [experiment.label for experiment in self.recipe.experiments]},
             tuple(upstream),
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from factory.core.config import Config, config_problems
+from factory.core.config import config_problems
 from factory.core.errors import FactoryError, RecipeError, suggest
 from factory.core.registry import find_stage, stages
 from factory.core.schema import DOCUMENT
@@ -424,6 +424,3 @@ def _kind(value: Any) -> str:
         bool: "true or false",
         type(None): "empty",
     }.get(type(value), type(value).__name__)
-
-
-__all__ = ["Config", "available_columns", "check_recipe", "load_recipe", "merge_filters", "presets", "resolve_column"]

@@ -107,7 +107,7 @@ def make(payload: Payload, context: Context) -> dict[str, Any]:
             books["causes"] += found[: 3 - len(books["causes"])] if len(books["causes"]) < 3 else []
             sizes = pc.binary_length(batch.column("text"))
             books["text_bytes"] += pc.sum(sizes).as_py() or 0
-            tallies.append({"text_bytes": histogram(sizes), "host": histogram(batch.column("host")), "error": {}})
+            tallies.append({"text_bytes": histogram(sizes), "host": histogram(batch.column("host"))})
             yield batch
 
     def notes() -> dict[str, Any]:

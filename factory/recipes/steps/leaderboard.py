@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from factory.core.fingerprint import digest_all
 from factory.core.manifest import Manifest
 from factory.evaluation.leaderboard import leaderboard
 from factory.evaluation.runs import Run
@@ -59,8 +60,7 @@ def _make(bench: Bench, work: Work) -> Made:
 
 
 def runs_digest(work: Work) -> str:
-    from factory.core.fingerprint import digest_all
-
+    """What the leaderboard was made of: names its folder, so that boards of other runs stay beside it."""
     return digest_all(f"{name}={manifest.digest}" for name, manifest in work.upstream.items())
 
 

@@ -26,9 +26,7 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
     tasks = []
     for work in works:
         tokens = work.one("tokens")
-        budget = (
-            bench.recipe.experiment(work.node.label).mixture.config.model_dump().get("tokens", tokens.notes["tokens"])
-        )
+        budget = int(work.node.spec["tokens"])
         payload = {
             "store": bench.store.url,
             "folder": f"{work.folder}/{tokens.digest}",
@@ -38,9 +36,9 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
             "scale": asdict(scale),
             "seed": work.node.spec["seed"],
             # One sequence less than what is there: the last target of the last sequence has to exist.
-            "budget": int(budget) - scale.context,
+            "budget": budget - scale.context,
         }
-        tasks.append(Task(work.node.name, f"{__name__}:make", payload, int(budget)))
+        tasks.append(Task(work.node.name, f"{__name__}:make", payload, budget))
 
     results = bench.run_tasks("train proxies", tasks, unit="tokens")
     return {task.name: _made(results[task.name]) for task in tasks}
