@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from factory.core.errors import RecipeError
+from factory.recipes.init import draft
 from factory.recipes.load import check_recipe, load_recipe, presets
 from factory.recipes.yaml import read_yaml
 
@@ -149,3 +150,10 @@ def test_every_recipe_that_ships_is_sound():
     folder = Path(__file__).parents[1] / "assets" / "recipes"
     for path in folder.glob("*.yaml"):
         assert load_recipe(str(path)).experiments
+
+
+def test_a_pattern_may_start_above_a_folder_that_is_not_made_yet(tmp_path: Path):
+    (tmp_path / "crawl" / "2026-09").mkdir(parents=True)
+    (tmp_path / "crawl" / "2026-09" / "a.jsonl").write_text('{"text": "One."}\n')
+    text, _ = draft(str(tmp_path / "project"), uri="../crawl/*/*.jsonl", use="jsonl", name="web")
+    assert 'snapshot: "{parent}"' in text  # the pattern leaves the folder open, also while there is only one

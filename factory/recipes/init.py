@@ -70,7 +70,7 @@ def look_at(directory: str, uri: str | None, use: str | None) -> Found:
     fs = fsspec.core.url_to_fs(usable[0])[0]
     size = sum(int(fs.info(file)["size"]) for file in usable[:MOST_FILES])
     columns, text = _columns(kind, usable[0])
-    return Found(uri, kind, len(files), size, _snapshot(files), text, columns)
+    return Found(uri, kind, len(files), size, _snapshot(uri, files), text, columns)
 
 
 def _own_files(directory: str, use: str | None) -> str:
@@ -109,10 +109,11 @@ def _kind(files: Sequence[str], uri: str) -> str:
     raise InputError(f"The {len(files):,} files of '{uri}' {found}. Say which is meant: --use {'|'.join(ENDINGS)}.")
 
 
-def _snapshot(files: Sequence[str]) -> str:
-    """A folder each is a snapshot, where there are several with usable names; else all is one."""
+def _snapshot(uri: str, files: Sequence[str]) -> str:
+    """A folder each is a snapshot, where the pattern leaves the folder open and its names are usable; else all is one."""
     parents = {file.rsplit("/", 2)[-2] if file.count("/") else "" for file in files}
-    return "{parent}" if len(parents) > 1 and all(SNAPSHOT.fullmatch(parent) for parent in parents) else "base"
+    open_folder = "*" in os.path.dirname(uri) or len(parents) > 1
+    return "{parent}" if open_folder and all(SNAPSHOT.fullmatch(parent) for parent in parents) else "base"
 
 
 def _columns(kind: str, file: str) -> tuple[tuple[str, ...], str | None]:

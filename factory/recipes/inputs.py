@@ -54,7 +54,7 @@ class Pins(Protocol):
 def source_files(source: SourceUse, folder: str, pins: Pins) -> Iterator[tuple[str, InputFile]]:
     """Every file of a source with its snapshot; links to one file give it once, hidden and temporary files are left out."""
     remote = "://" in source.uri
-    pattern = source.uri if remote else os.path.join(folder, source.uri)
+    pattern = source.uri if remote else os.path.normpath(os.path.join(folder, source.uri))
     fs, path = fsspec.core.url_to_fs(pattern)
     local = isinstance(fs, LocalFileSystem)
     if any(char in path for char in "*?["):

@@ -20,7 +20,7 @@ MAX_TEXT = 1_000_000
 
 def matching_files(uri: str, folder: str) -> list[str]:
     """The files a path, glob or folder means, as full names; raises InputError when there are none."""
-    pattern = uri if "://" in uri else os.path.join(folder, uri)
+    pattern = uri if "://" in uri else os.path.normpath(os.path.join(folder, uri))
     fs, path = fsspec.core.url_to_fs(pattern)
     found = fs.glob(path) if any(char in path for char in "*?[") else fs.find(path) if fs.isdir(path) else [path]
     files = sorted(name for name in found if fs.isfile(name))
