@@ -92,6 +92,8 @@ def make(payload: Payload, context: Context) -> dict[str, Any]:
         with open(os.path.join(scratch, RECORD), "w", encoding="utf-8") as stream:
             json.dump(reproducible_part(record), stream, sort_keys=True)
         parts = [write_file(store, payload["folder"], name, os.path.join(scratch, name)) for name in [*names, RECORD]]
+    if not store.local:
+        shutil.rmtree(out, ignore_errors=True)
     return {"parts": [part.to_json() for part in parts], "record": record}
 
 
