@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.experiments import EXPERIMENT_KEYS
+from assets.experiments import experiment_keys
 from assets.models import model_keys
 from assets.partitions import SNAPSHOT, experiments, snapshots
 from assets.proxies import EVALUATIONS, PROXIES
@@ -36,8 +36,9 @@ def prepare_keys(recipe: Recipe) -> list[dg.AssetKey]:
 
 def judge_keys(recipe: Recipe) -> list[dg.AssetKey]:
     """All that is made of an experiment, and what compares them."""
+    trained = [] if recipe.tokenizer is None else [PROXIES]
     judged = [EVALUATIONS, LEADERBOARD] if recipe.evaluate else []
-    return [*EXPERIMENT_KEYS, PROXIES, *judged, REPORT]
+    return [*experiment_keys(recipe), *trained, *judged, REPORT]
 
 
 def jobs(recipe: Recipe) -> list[Any]:

@@ -15,20 +15,26 @@ SELECTION = dg.AssetKey("selection")
 MIXTURE = dg.AssetKey("mixture")
 TOKENS = dg.AssetKey("tokens")
 TOKENIZER = dg.AssetKey(["models", "tokenizer"])
-EXPERIMENT_KEYS = (DECISIONS, SELECTION, MIXTURE, TOKENS)
+
+
+def experiment_keys(recipe: Recipe) -> list[dg.AssetKey]:
+    return [DECISIONS] if recipe.tokenizer is None else [DECISIONS, SELECTION, MIXTURE, TOKENS]
 
 
 def experiment_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     beside = [key for key in column_keys(recipe) if key.path[0] == "scores"]
-    of_snapshots = on_every_partition(DOCUMENTS, ENCODINGS)
+    of_snapshots = on_every_partition(*([DOCUMENTS] if recipe.tokenizer is None else [DOCUMENTS, ENCODINGS]))
+    decisions = _asset(
+        recipe,
+        DECISIONS,
+        "decisions",
+        [*on_every_partition(*beside, *link_keys(recipe)), *of_snapshots],
+        "The rules every document fails, in every snapshot; an empty list is a kept document.",
+    )
+    if recipe.tokenizer is None:
+        return [decisions]
     return [
-        _asset(
-            recipe,
-            DECISIONS,
-            "decisions",
-            [*on_every_partition(*beside, *link_keys(recipe)), *of_snapshots],
-            "The rules every document fails, in every snapshot; an empty list is a kept document.",
-        ),
+        decisions,
         _asset(
             recipe,
             SELECTION,

@@ -11,13 +11,23 @@ from factory.recipes.recipe import Recipe, Use
 
 
 def model_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
-    how = "trained on a sample of the first snapshot" if recipe.tokenizer.path is None else "as it is"
-    tokenizer = _model(recipe, "tokenizer", f"The tokenizer, {how}.", learns=recipe.tokenizer.path is None)
-    return [tokenizer, *(_model(recipe, use.label, _describe(use), learns=_learns(use)) for use in _trained(recipe))]
+    return [
+        *_tokenizer(recipe),
+        *(_model(recipe, use.label, _describe(use), learns=_learns(use)) for use in _trained(recipe)),
+    ]
 
 
 def model_keys(recipe: Recipe) -> list[dg.AssetKey]:
-    return [dg.AssetKey(["models", label]) for label in ("tokenizer", *(use.label for use in _trained(recipe)))]
+    own = [] if recipe.tokenizer is None else ["tokenizer"]
+    return [dg.AssetKey(["models", label]) for label in (*own, *(use.label for use in _trained(recipe)))]
+
+
+def _tokenizer(recipe: Recipe) -> list[dg.AssetsDefinition]:
+    if recipe.tokenizer is None:
+        return []
+    learns = recipe.tokenizer.path is None
+    how = "trained on a sample of the first snapshot" if learns else "as it is"
+    return [_model(recipe, "tokenizer", f"The tokenizer, {how}.", learns=learns)]
 
 
 def _trained(recipe: Recipe) -> list[Use]:

@@ -25,6 +25,8 @@ GPU = "gpu"
 
 
 def proxy_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
+    if recipe.tokenizer is None:
+        return []
     return [_proxies(recipe), *([_evaluations(recipe)] if recipe.evaluate else [])]
 
 

@@ -36,11 +36,15 @@ def _leaderboard(recipe: Recipe) -> dg.AssetsDefinition:
     return leaderboard
 
 
+def _decided(recipe: Recipe) -> list[dg.AssetKey]:
+    return [DECISIONS] if recipe.tokenizer is None else [DECISIONS, TOKENS]
+
+
 def _report(recipe: Recipe) -> dg.AssetsDefinition:
     @dg.asset(
         key=REPORT,
         group_name="report",
-        deps=[LEADERBOARD] if recipe.evaluate else on_every_partition(DECISIONS, TOKENS),
+        deps=[LEADERBOARD] if recipe.evaluate else on_every_partition(*_decided(recipe)),
         kinds={"html"},
         code_version="1",
         retry_policy=again,

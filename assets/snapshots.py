@@ -7,7 +7,7 @@ from assets.making import Events, again, materialize
 from assets.nodes import code_versions
 from assets.partitions import on_every_partition, snapshots
 from assets.resources import Factory
-from factory.recipes.graph import COLUMN_KINDS
+from factory.recipes.graph import COLUMN_KINDS, column_owners
 from factory.recipes.recipe import LinkerUse, Recipe, Use
 
 INPUTS = dg.AssetKey("inputs")
@@ -23,7 +23,8 @@ def snapshot_assets(recipe: Recipe, *, expectations: bool) -> list[dg.AssetSpec 
 
 def column_keys(recipe: Recipe) -> list[dg.AssetKey]:
     labels = {"scores": [use.label for use in recipe.scorers], "keys": [use.label for use in recipe.linkers]}
-    return [ENCODINGS, *(dg.AssetKey([kind, label]) for kind, found in labels.items() for label in found)]
+    encoded = [] if recipe.tokenizer is None else [ENCODINGS]
+    return [*encoded, *(dg.AssetKey([kind, label]) for kind, found in labels.items() for label in found)]
 
 
 def link_keys(recipe: Recipe) -> list[dg.AssetKey]:
@@ -72,7 +73,7 @@ def _columns(recipe: Recipe) -> dg.AssetsDefinition:
             dg.AssetSpec(
                 key,
                 group_name="scores",
-                deps=[DOCUMENTS, *_models(recipe, key)],
+                deps=[DOCUMENTS, *_models(recipe, key), *(_rewritten_by(recipe) if key == ENCODINGS else [])],
                 kinds={"parquet"},
                 code_version=versions.get(key),
                 description=_describe(recipe, key),
@@ -89,6 +90,12 @@ def _columns(recipe: Recipe) -> dg.AssetsDefinition:
         yield from materialize(context, factory)
 
     return columns
+
+
+def _rewritten_by(recipe: Recipe) -> list[dg.AssetKey]:
+    owners = column_owners(recipe)
+    reads = {name for use in recipe.rewrite for name in use.stage.reads_for(use.config) if name in owners}
+    return [dg.AssetKey(list(key)) for key in sorted({owners[name][:2] for name in reads})]
 
 
 def _links(recipe: Recipe, linker: LinkerUse) -> dg.AssetsDefinition:

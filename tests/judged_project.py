@@ -17,8 +17,8 @@ store: store
 sources:
   web: {use: jsonl, uri: "crawl/*/*.jsonl", snapshot: "{parent}"}
 scorers:
-  words: {use: word_statistics}
-  lines: {use: line_statistics}
+  words: {use: word_statistics, reading: datatrove}
+  lines: {use: line_statistics, reading: datatrove}
 linkers:
   near: {use: minhash}
 filters:

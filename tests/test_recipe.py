@@ -13,7 +13,10 @@ from factory.recipes.yaml import read_yaml
 GOOD: dict[str, Any] = {
     "name": "web",
     "sources": {"crawl": {"use": "jsonl", "uri": "*.jsonl", "snapshot": "one"}},
-    "scorers": {"words": {"use": "word_statistics"}, "lines": {"use": "line_statistics"}},
+    "scorers": {
+        "words": {"use": "word_statistics", "reading": "datatrove"},
+        "lines": {"use": "line_statistics", "reading": "datatrove"},
+    },
     "linkers": {"near": {"use": "minhash"}},
     "filters": {
         "gopher": {"preset": "gopher"},
@@ -57,7 +60,7 @@ def test_all_problems_are_told_at_once():
         ({"sources": {"crawl": {"use": "warc", "uri": 7}}}, "sources.crawl.uri: str is meant (got 7)"),
         (
             {"sources": {"crawl": {"use": "jsonl", "uri": "x", "snapshot": "{day}"}}},
-            "may hold {parent} and {stem} only",
+            "may hold {parent}, {stem}, {crawl}",
         ),
         ({"sources": {"../x": {"use": "jsonl", "uri": "x"}}}, "labels are small letters"),
         ({"scorers": [1]}, "scorers: a map is meant, this is a list"),
@@ -86,13 +89,23 @@ def test_a_column_that_no_stage_writes_is_found_before_anything_runs():
 
 
 def test_a_preset_without_its_scorer_says_which_one_to_add():
-    told = problems(scorers={"words": {"use": "word_statistics"}})
-    assert "no scorer uses line_statistics" in told
+    told = problems(scorers={"words": GOOD["scorers"]["words"]})
+    assert "line_statistics: {use: line_statistics, reading: datatrove}" in told
+
+
+def test_a_preset_does_not_judge_by_scorers_of_another_reading():
+    plain = {"use": "word_statistics"}
+    told = problems(scorers={**GOOD["scorers"], "words": plain})
+    assert "word_statistics: {use: word_statistics, reading: datatrove}" in told
+    both = recipe(scorers={**GOOD["scorers"], "plain": plain})
+    assert both.experiments[0].rules[0].reads == ("words_words",)
 
 
 def test_a_preset_column_of_two_scorers_has_to_be_named():
-    scorers = {**GOOD["scorers"], "again": {"use": "word_statistics"}}
-    assert "could be of words, again" in problems(scorers=scorers)
+    scorers = {**GOOD["scorers"], "again": GOOD["scorers"]["words"]}
+    assert "word_statistics could be words, again" in problems(scorers=scorers)
+    chosen = {"gopher": {"preset": "gopher", "scorers": {"word_statistics": "again"}}}
+    assert recipe(scorers=scorers, filters=chosen).experiments[0].rules[0].reads == ("again_words",)
 
 
 def test_a_preset_rule_can_be_changed_and_removed():

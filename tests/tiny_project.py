@@ -24,8 +24,8 @@ store: .factory
 sources:
   web: {use: jsonl, uri: "data/*/*.jsonl", snapshot: "{parent}"}
 scorers:
-  words: {use: word_statistics}
-  lines: {use: line_statistics}
+  words: {use: word_statistics, reading: datatrove}
+  lines: {use: line_statistics, reading: datatrove}
 linkers:
   same: {use: exact}
 filters:

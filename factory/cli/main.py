@@ -17,7 +17,9 @@ from factory.cli import (
     check,
     demo,
     doctor,
+    drift,
     explain,
+    export,
     funnel,
     gc,
     init,
@@ -29,6 +31,7 @@ from factory.cli import (
     status,
     ui,
     verify,
+    whatif,
 )
 from factory.cli.quiet import hush
 from factory.core.errors import FactoryError, RecipeError
@@ -58,7 +61,10 @@ for _name, _module, _help in (
     ("status", status, "What is there: rows, digests, checks"),
     ("funnel", funnel, "Documents and tokens per rule"),
     ("look", look, "Documents a rule dropped"),
+    ("whatif", whatif, "Other thresholds, on the scores that are there"),
+    ("drift", drift, "How far every signal moved since the snapshot before"),
     ("explain", explain, "One document's whole story"),
+    ("export", export, "The kept documents, as files for others"),
     ("leaderboard", leaderboard, "Which experiment gives the better model"),
     ("report", report, "Everything on one HTML page"),
     ("verify", verify, "Is every byte what was written?"),

@@ -32,6 +32,7 @@ def register(
     config: type[Config] = NoSettings,
     train: Training | None = None,
     fit: Callable[[Any, pa.Table], dict[str, Any]] | None = None,
+    files: Callable[[Any], tuple[str, ...]] | None = None,
 ) -> Callable[[Make], Make]:
     """Put the decorated factory into the catalogue under its kind, which is the folder its module lies in."""
 
@@ -45,7 +46,7 @@ def register(
             raise TypeError(f"two {kind}s are named '{name}': {known.make.__module__} and {make.__module__}")
         module_doc = inspect.getmodule(make).__doc__ or ""  # type: ignore[union-attr]
         doc = inspect.cleandoc(module_doc).split("\n\n")[0].replace("\n", " ")
-        _stages[kind, name] = Stage(name, kind, version, config, make, reads, writes or {}, train, fit, doc)
+        _stages[kind, name] = Stage(name, kind, version, config, make, reads, writes or {}, train, fit, files, doc)
         return make
 
     return decorate

@@ -28,6 +28,12 @@ DOCUMENT = pa.schema(
     ]
 )
 
+# Byte ranges [start, end) of a text's UTF-8, sorted and apart from each other.
+SPANS = pa.list_(pa.struct([("start", pa.uint32()), ("end", pa.uint32())]))
+
+# What a rewriter wants done to a text when it is emitted, over the bytes of the text as it is stored.
+EDITS = pa.list_(pa.struct([("start", pa.uint32()), ("end", pa.uint32()), ("replacement", pa.string())]))
+
 PAYLOAD = (pa.field("payload", pa.large_binary()), pa.field("content_type", pa.string()))
 
 RAW = pa.schema([*DOCUMENT, *PAYLOAD])

@@ -4,15 +4,17 @@ Same rows, same order, nothing but the declared columns in and out. The factory 
 tables are loaded there); the function it returns is pure.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
 
 from factory.core.config import Config
 
 BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch]
+# What a stage's settings name: the path, glob or folder as it is written there, to the content of each file it means.
+Files = Mapping[str, Mapping[str, bytes]]
 Columns = Mapping[str, pa.DataType]
 
 KINDS = {
@@ -36,7 +38,9 @@ class Stage:
     `make(config)` gives the BatchFunction. `reads` and `writes` may depend on the settings. `train`, where there is one,
     makes the model file the stage needs (see `Training`); `make` then gets it as `make(config, model_path)`. `fit`, on a
     filter that compares documents with each other, gets one snapshot's table (its columns and `doc_id`, only documents no
-    other rule drops) and returns plain numbers; `make` then gets them as `make(config, fitted)`.
+    other rule drops) and returns plain numbers; `make` then gets them as `make(config, fitted)`. `files(config)`, on a
+    scorer, linker or filter, says which files beside the recipe the stage needs (word lists, block lists, tables); their
+    content is part of its identity, and `make` gets it as `make(..., files=files)`.
     """
 
     name: str
@@ -48,10 +52,14 @@ class Stage:
     writes: Columns | Callable[[Any], Columns]
     train: "Training | None" = None
     fit: Callable[[Any, pa.Table], dict[str, Any]] | None = None
+    files: Callable[[Any], tuple[str, ...]] | None = None
     doc: str = ""
 
     def reads_for(self, config: Config) -> tuple[str, ...]:
         return self.reads(config) if callable(self.reads) else self.reads
+
+    def files_for(self, config: Config) -> tuple[str, ...]:
+        return self.files(config) if self.files is not None else ()
 
     def writes_for(self, config: Config) -> dict[str, pa.DataType]:
         return dict(self.writes(config) if callable(self.writes) else self.writes)
@@ -88,12 +96,16 @@ class Training:
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file a source may read: `name` is its path below the snapshot, `identity` pins its content."""
+    """A file a source may read: `name` is its path below the snapshot, `identity` pins its content.
+
+    `facts` is what was known of it when it was found and goes into rows (a JSON object; part of `identity`).
+    """
 
     uri: str
     name: str
     size: int
     identity: str
+    facts: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,14 +121,37 @@ class InputPart:
         return f"{self.file.identity}-{self.start}-{self.stop}"
 
 
+class Companions(Protocol):
+    """The files of a source and snapshot, for records that refer to records of another file.
+
+    A part whose reader called `files` is made again when files come or go; a reader that did not need to know stays pure
+    in its own file.
+    """
+
+    def files(self) -> Sequence[InputFile]:
+        """All files, sorted by name."""
+
+    def open(self, file: InputFile) -> BinaryIO: ...
+
+    def remembered(self, file: InputFile, name: str, make: Callable[[], bytes]) -> bytes:
+        """What `make` gives for this file: made once and kept under this name; it must follow from the file alone."""
+
+
+Pin = Callable[[str, str], InputFile]
+
+
 @dataclass(frozen=True)
 class Source:
     """What a source stage's factory returns.
 
     `split(file, part_bytes)` cuts a file into ranges without reading it through; `read(stream, part)` yields RAW batches
     (columns `doc_id`, `source`, `snapshot` may be left out: the documents step fills them from `key`), where each batch
-    has the additional column `key`, the record's identity within its file or source.
+    has the additional column `key`, the record's identity within its file or source. Where the files are not simply those
+    a path or glob names, `find(uri, pin)` gives each with the names its snapshot may be called by; `pin(place, name)`
+    looks at one file. `read_among`, where there is one, is what `read` is with the other files of the source at hand.
     """
 
     split: Callable[[InputFile, int], list[InputPart]]
     read: Callable[[BinaryIO, InputPart], Iterator[pa.RecordBatch]]
+    find: Callable[[str, Pin], Iterator[tuple[InputFile, Mapping[str, str]]]] | None = None
+    read_among: Callable[[BinaryIO, InputPart, Companions], Iterator[pa.RecordBatch]] | None = None

@@ -7,8 +7,8 @@ from typing import Any
 from factory.core.fingerprint import fingerprint
 from factory.core.manifest import dataset_name
 from factory.recipes.inputs import Inputs
-from factory.recipes.recipe import Experiment, Recipe, Use
-from factory.recipes.references import pin_files, pin_model
+from factory.recipes.recipe import Experiment, Mixture, Recipe, Tokenizer, Use
+from factory.recipes.references import pin_files, pin_model, pin_stage
 from factory.recipes.scale import proxy_scale
 
 # The order in which datasets are made. Column datasets share one pass over the text.
@@ -71,9 +71,12 @@ def build_graph(recipe: Recipe, inputs: Inputs) -> dict[str, Node]:
         *(node for snapshot in inputs for node in builder.columns(snapshot)),
         *(node for snapshot in inputs for node in builder.links(snapshot)),
         *(builder.decisions(experiment, snapshot) for experiment in recipe.experiments for snapshot in inputs),
-        *(node for experiment in recipe.experiments for node in builder.mixed(experiment)),
-        *(node for experiment in recipe.experiments for node in builder.judged(experiment)),
     ]
+    if recipe.tokenizer is not None:
+        for experiment in recipe.experiments:
+            assert experiment.mixture is not None
+            nodes += builder.mixed(experiment.label, experiment.mixture, recipe.tokenizer)
+            nodes += builder.judged(experiment.label, experiment.mixture)
     if recipe.evaluate:
         nodes.append(builder.leaderboard())
     rank = {kind: index for index, kind in enumerate(KINDS)}
@@ -121,7 +124,7 @@ class _Builder:
         }
 
     def models(self) -> list[Node]:
-        nodes = [self.tokenizer()]
+        nodes = [] if self.recipe.tokenizer is None else [self.tokenizer(self.recipe.tokenizer)]
         for use in self.trained():
             assert use.stage.train is not None
             ready = use.stage.train.ready(use.config)
@@ -148,6 +151,12 @@ class _Builder:
             )
         return nodes
 
+    def identity(self, use: Use) -> dict[str, Any]:
+        """What decides a stage's output: its settings, and the content of the files they name."""
+        if use.stage.files is None:
+            return use.identity
+        return {**use.identity, "files": pin_stage(use.stage, use.config, self.recipe.folder)}
+
     def trained(self) -> list[Use]:
         uses = [*self.recipe.scorers, *self.recipe.linkers]
         return [use for use in uses if use.stage.train is not None]
@@ -159,8 +168,7 @@ class _Builder:
                 found.update(pin_files(item["uri"], self.recipe.folder))
         return found
 
-    def tokenizer(self) -> Node:
-        settings = self.recipe.tokenizer
+    def tokenizer(self, settings: Tokenizer) -> Node:
         spec = {"tokenizer": settings.model_dump(mode="json", exclude={"bos", "eos"}), "seed": self.recipe.seed}
         if settings.path is not None:
             return Node(
@@ -178,11 +186,21 @@ class _Builder:
         nodes = []
         for kind, use in [*(("scores", u) for u in self.recipe.scorers), *(("keys", u) for u in self.recipe.linkers)]:
             models = (dataset_name("models", use.label, ""),) if use.label in trained else ()
-            nodes.append(Node(kind, use.label, snapshot, use.identity, (documents, *models), models))
-        tokenizer = dataset_name("models", "tokenizer", "")
-        policy = {"bos": self.recipe.tokenizer.bos, "eos": self.recipe.tokenizer.eos}
-        nodes.append(Node("encodings", "", snapshot, policy, (documents, tokenizer), (tokenizer,)))
+            nodes.append(Node(kind, use.label, snapshot, self.identity(use), (documents, *models), models))
+        if self.recipe.tokenizer is not None:
+            nodes.append(self.encodings(snapshot, self.recipe.tokenizer))
         return nodes
+
+    def encodings(self, snapshot: str, settings: Tokenizer) -> Node:
+        tokenizer = dataset_name("models", "tokenizer", "")
+        spec: dict[str, Any] = {"bos": settings.bos, "eos": settings.eos}
+        upstream = [dataset_name("documents", "", snapshot), tokenizer]
+        if self.recipe.rewrite:
+            owners = column_owners(self.recipe)
+            reads = {name for use in self.recipe.rewrite for name in use.stage.reads_for(use.config) if name in owners}
+            upstream += sorted({dataset_name(*owners[name][:2], snapshot) for name in reads})
+            spec["rewrite"] = [use.identity for use in self.recipe.rewrite]
+        return Node("encodings", "", snapshot, spec, tuple(upstream), (tokenizer,))
 
     def links(self, snapshot: str) -> list[Node]:
         nodes = []
@@ -197,36 +215,38 @@ class _Builder:
                 for other in scope
                 for kind, label in (("documents", ""), ("keys", linker.label))
             ]
-            spec = {**linker.identity, "scope": linker.scope, "keep": linker.keep}
+            spec = {**self.identity(linker), "scope": linker.scope, "keep": linker.keep}
             nodes.append(Node("links", linker.label, snapshot, spec, tuple(upstream)))
         return nodes
 
     def decisions(self, experiment: Experiment, snapshot: str) -> Node:
         owners = column_owners(self.recipe)
         spec = {
-            "rules": [{"label": rule.label, "reads": rule.reads, **rule.identity} for rule in experiment.rules],
+            "rules": [{"label": rule.label, "reads": rule.reads, **self.identity(rule)} for rule in experiment.rules],
             "seed": self.recipe.seed,
         }
         read = {owners[name][:2] for rule in experiment.rules for name in rule.reads if name in owners}
-        upstream = [dataset_name("documents", "", snapshot), dataset_name("encodings", "", snapshot)]
+        upstream = [dataset_name("documents", "", snapshot)]
+        if self.recipe.tokenizer is not None:
+            upstream.append(dataset_name("encodings", "", snapshot))
         upstream += [dataset_name(kind, label, snapshot) for kind, label in sorted(read)]
         return Node("decisions", experiment.label, snapshot, spec, tuple(upstream))
 
-    def mixed(self, experiment: Experiment) -> list[Node]:
-        label, seed = experiment.label, self.recipe.seed
+    def mixed(self, label: str, mixture: Mixture, settings: Tokenizer) -> list[Node]:
+        seed = self.recipe.seed
         decided = [dataset_name("decisions", label, snapshot) for snapshot in self.inputs]
         documents = [dataset_name("documents", "", snapshot) for snapshot in self.inputs]
         encodings = [dataset_name("encodings", "", snapshot) for snapshot in self.inputs]
-        selection = Node("selection", label, "", {"by": experiment.mixture.by}, (*decided, *documents, *encodings))
-        mixture = Node("mixture", label, "", experiment.mixture.identity, (selection.name,))
+        selection = Node("selection", label, "", {"by": mixture.by}, (*decided, *documents, *encodings))
+        mixed = Node("mixture", label, "", mixture.identity, (selection.name,))
         tokenizer = dataset_name("models", "tokenizer", "")
-        upstream = (selection.name, mixture.name, *documents, *encodings, tokenizer)
-        policy = {"seed": seed, "bos": self.recipe.tokenizer.bos, "eos": self.recipe.tokenizer.eos}
-        return [selection, mixture, Node("tokens", label, "", policy, upstream, (tokenizer,))]
+        upstream = (selection.name, mixed.name, *documents, *encodings, tokenizer)
+        policy = {"seed": seed, "bos": settings.bos, "eos": settings.eos}
+        return [selection, mixed, Node("tokens", label, "", policy, upstream, (tokenizer,))]
 
-    def judged(self, experiment: Experiment) -> list[Node]:
+    def judged(self, label: str, mixture: Mixture) -> list[Node]:
         nodes = []
-        tokens, tokenizer = dataset_name("tokens", experiment.label, ""), dataset_name("models", "tokenizer", "")
+        tokens, tokenizer = dataset_name("tokens", label, ""), dataset_name("models", "tokenizer", "")
         proxy = self.recipe.proxy
         tasks = {
             task.label: {"metric": task.config.metric, **task.config.model_dump(mode="json", exclude={"uri"})}
@@ -237,16 +257,16 @@ class _Builder:
             for task in self.recipe.evaluate
             for name, digest in pin_files(task.config.uri, self.recipe.folder).items()
         }
-        budget = experiment.mixture.config.model_dump()["tokens"]
+        budget = mixture.config.model_dump()["tokens"]
         for seed in range(proxy.seeds):
             partition = f"{proxy.scale}-{seed}"
             spec = {"scale": asdict(proxy_scale(proxy)), "seed": [self.recipe.seed, seed], "tokens": budget}
-            trained = Node("proxies", experiment.label, partition, spec, (tokens, tokenizer), (tokenizer,))
+            trained = Node("proxies", label, partition, spec, (tokens, tokenizer), (tokenizer,))
             nodes.append(trained)
             if tasks:
                 judged = Node(
                     "evaluations",
-                    experiment.label,
+                    label,
                     partition,
                     {"tasks": tasks},
                     (trained.name, tokenizer),

@@ -205,8 +205,8 @@ sources:  # {files}
 
 {extract}
 scorers:  # numbers about every document; nothing is dropped here
-  words: {{use: word_statistics}}
-  lines: {{use: line_statistics}}
+  words: {{use: word_statistics, reading: datatrove}}
+  lines: {{use: line_statistics, reading: datatrove}}
   repetition: {{use: repetition}}
   language: {{use: fasttext_language}}  # a small model of 70 languages, made here; name a published one for real work
   # A quality classifier learns from good documents you give it. Put some (JSONL with "text", Parquet, .txt) into references/:

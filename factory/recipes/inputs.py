@@ -3,7 +3,9 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import fsspec
@@ -12,7 +14,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from factory.core.errors import InputError, StoreError
 from factory.core.stage import InputFile
+from factory.recipes.listings import COMMON_CRAWL, below, choose, crawl_of, is_list, read_list
 from factory.recipes.recipe import Recipe, SourceUse
+from factory.stages.sources.ranged import CONCURRENCY, HttpFiles, identity_of, is_remote
 from factory.storage.store import Store
 
 SNAPSHOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
@@ -53,8 +57,18 @@ class Pins(Protocol):
 
 def source_files(source: SourceUse, folder: str, pins: Pins) -> Iterator[tuple[str, InputFile]]:
     """Every file of a source with its snapshot; links to one file give it once, hidden and temporary files are left out."""
-    remote = "://" in source.uri
-    pattern = source.uri if remote else os.path.normpath(os.path.join(folder, source.uri))
+    pattern = source.uri if "://" in source.uri else os.path.normpath(os.path.join(folder, source.uri))
+    find = source.stage.make(source.config).find
+    if source.base is not None or is_list(source.uri):
+        yield from _listed(source, pattern, folder, pins)
+        return
+    if find is not None:
+        for file, names in find(pattern, lambda place, name: _pinned(pins, place, name)):
+            yield _snapshot(source, file.uri, names), file
+        return
+    if is_remote(pattern):
+        yield _snapshot(source, pattern), _one(source, pattern, pins)
+        return
     fs, path = fsspec.core.url_to_fs(pattern)
     local = isinstance(fs, LocalFileSystem)
     if any(char in path for char in "*?["):
@@ -74,10 +88,51 @@ def source_files(source: SourceUse, folder: str, pins: Pins) -> Iterator[tuple[s
         yield _snapshot(source, match), pins.pin(fs, match, name, local)
 
 
-def _snapshot(source: SourceUse, path: str) -> str:
+def _one(source: SourceUse, url: str, pins: Pins) -> InputFile:
+    if "*" in url:
+        raise InputError(
+            f"sources.{source.label}: '{url}': there is no listing over HTTP, so a pattern finds nothing. Name one file, or a "
+            "list of paths with 'base'."
+        )
+    return _pinned(pins, url, url.partition("?")[0].rsplit("/", 1)[-1] or "file")
+
+
+def _listed(source: SourceUse, pattern: str, folder: str, pins: Pins) -> Iterator[tuple[str, InputFile]]:
+    """The chosen files of a list. A published list does not change, so what a look at its files said is remembered."""
+    lines = read_list(pattern)
+    reads = getattr(source.config, "reads_path", lambda path: True)
+    paths = choose([path for path in lines if reads(path)], every=source.every, limit=source.limit_files)
+    places = [below(source.base or COMMON_CRAWL, path, folder) for path in paths]
+    known = pins.of_list(lines) if isinstance(pins, _Hashes) else {}
+    with ThreadPoolExecutor(CONCURRENCY) as pool:
+        files = list(pool.map(lambda place, name: _pinned(pins, place, name, known), places, paths))
+    for file in files:
+        yield _snapshot(source, file.uri), file
+
+
+def _pinned(pins: Pins, place: str, name: str, known: MutableMapping[str, str] | None = None) -> InputFile:
+    if is_remote(place):
+        return pins.pin(HttpFiles(known), place, name, False)
+    fs, path = fsspec.core.url_to_fs(place)
+    if not fs.exists(path):
+        raise InputError(f"{place}: there is no such file. Correct the uri, or the base of its list.")
+    return pins.pin(fs, path, name, isinstance(fs, LocalFileSystem))
+
+
+def _snapshot(source: SourceUse, path: str, names: Mapping[str, str] = MappingProxyType({})) -> str:
     pieces = path.rsplit("/", 2)
     parent = pieces[-2] if len(pieces) > 1 else ""
-    name = source.snapshot.format(parent=parent, stem=pieces[-1].split(".")[0])
+    places = {"parent": parent, "stem": pieces[-1].split(".")[0], **names}
+    crawl = crawl_of(path) or getattr(source.config, "crawl", None)
+    if crawl:
+        places["crawl"] = crawl
+    try:
+        name = source.snapshot.format(**places)
+    except KeyError as error:
+        raise InputError(
+            f"sources.{source.label}: nothing gives {{{error.args[0]}}} for '{path}' (there is: {', '.join(places)}). "
+            "Set 'snapshot' of the source to a name, or to a template of those."
+        ) from error
     if not SNAPSHOT.fullmatch(name):
         raise InputError(
             f"sources.{source.label}: '{path}' would be snapshot '{name}'; letters, digits, '.', '_' and '-' are meant. "
@@ -96,13 +151,13 @@ class _Hashes:
         except (FileNotFoundError, ValueError):
             self.known = {}
         self.used: dict[str, str] = {}
+        self.lists: dict[str, dict[str, str]] = {}
 
     def pin(self, fs: Any, path: str, name: str, local: bool) -> InputFile:
         if not local:
             info = fs.info(path)
             mark = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified")
-            identity = xxhash.xxh3_128_hexdigest(f"{info['size']}:{mark}".encode())
-            return InputFile(fs.unstrip_protocol(path), name, int(info["size"]), identity)
+            return InputFile(fs.unstrip_protocol(path), name, int(info["size"]), identity_of(int(info["size"]), mark))
         try:
             stat = os.stat(path)
             key = f"{os.path.abspath(path)}:{stat.st_size}:{stat.st_mtime_ns}"
@@ -119,7 +174,18 @@ class _Hashes:
         self.used[key] = self.known[key]
         return InputFile(os.path.abspath(path), name, stat.st_size, self.known[key])
 
+    def of_list(self, lines: list[str]) -> MutableMapping[str, str]:
+        """What is remembered of the files of this list: address to size and mark."""
+        key = "list:" + xxhash.xxh3_128_hexdigest("\n".join(lines).encode())
+        try:
+            found: dict[str, str] = json.loads(self.known.get(key, "{}"))
+        except ValueError:
+            found = {}
+        self.lists[key] = found
+        return found
+
     def save(self) -> None:
+        self.used |= {key: json.dumps(found, sort_keys=True) for key, found in self.lists.items()}
         try:
             stored = self.store.read(HASHES)
         except FileNotFoundError:

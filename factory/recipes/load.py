@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -14,6 +15,7 @@ from factory.core.errors import FactoryError, RecipeError, suggest
 from factory.core.registry import find_stage, stages
 from factory.core.schema import DOCUMENT
 from factory.evaluation.tasks import TASKS
+from factory.recipes.listings import PLACES, default_snapshot, listing_problems
 from factory.recipes.recipe import (
     Experiment,
     LinkerUse,
@@ -39,6 +41,7 @@ SECTIONS = (
     "scorers",
     "linkers",
     "filters",
+    "rewrite",
     "tokenizer",
     "mixture",
     "proxy",
@@ -50,6 +53,7 @@ SECTIONS = (
 )
 EXPERIMENT_SECTIONS = ("filters", "mixture")
 DEFAULT_PART_BYTES = 64 << 20
+NO_TOKENIZER = "none"
 
 
 def load_recipe(path: str, *, store: str | None = None) -> Recipe:
@@ -96,16 +100,23 @@ class _Checker:
             self.use("scorer", f"scorers.{label}", label, item) for label, item in self.section(data, "scorers").items()
         ]
         linkers = [self.linker(label, item) for label, item in self.section(data, "linkers").items()]
-        experiments = self.experiments(data, _present(scorers), _present(linkers))
+        curates = data.get("tokenizer") == NO_TOKENIZER
+        experiments = self.experiments(data, _present(scorers), _present(linkers), mixes=not curates)
         base = data.get("base", experiments[0].label if experiments else "")
         if experiments and base not in [experiment.label for experiment in experiments]:
             labels = [experiment.label for experiment in experiments]
             self.problems.append(f"base: no experiment is named '{base}'.{suggest(str(base), labels)}")
-        tokenizer = self.values(Tokenizer, "tokenizer", self.section(data, "tokenizer"))
+        rewrite = self.rewriters(data, _present(scorers), _present(linkers))
+        tokenizer = None if curates else self.values(Tokenizer, "tokenizer", self.section(data, "tokenizer"))
         proxy = self.values(Proxy, "proxy", self.section(data, "proxy"))
         if proxy and proxy.scale not in SCALES:
             self.problems.append(f"proxy.scale: no scale is named '{proxy.scale}'.{suggest(proxy.scale, SCALES)}")
         tasks = [self.task(label, item) for label, item in self.section(data, "evaluate").items()]
+        for section in ("mixture", "proxy", "evaluate") if curates else ():
+            if data.get(section):
+                self.problems.append(
+                    f"{section}: a recipe with 'tokenizer: {NO_TOKENIZER}' ends with decisions. Remove one of the two sections."
+                )
         name = data.get("name", "")
         if not isinstance(name, str) or not LABEL.fullmatch(name):
             self.problems.append(f"name: a recipe is named in small letters, digits and _, not {name!r}.")
@@ -120,7 +131,6 @@ class _Checker:
             self.problems.append(f"store: a folder or URL is meant (got {place!r}).")
         if self.problems:
             return None
-        assert tokenizer is not None
         assert proxy is not None
         return Recipe(
             name=name,
@@ -134,6 +144,7 @@ class _Checker:
             extract=tuple(_present(extract)),
             scorers=tuple(_present(scorers)),
             linkers=tuple(_present(linkers)),
+            rewrite=tuple(rewrite),
             tokenizer=tokenizer,
             proxy=proxy,
             evaluate=tuple(_present(tasks)),
@@ -147,23 +158,31 @@ class _Checker:
 
     def source(self, label: str, item: Any) -> SourceUse | None:
         where = f"sources.{label}"
-        own = self.take(where, item, {"uri": str, "snapshot": str, "part_bytes": int})
-        use = self.use("source", where, label, item, leave_out=("uri", "snapshot", "part_bytes"))
+        kinds = {"uri": str, "snapshot": str, "part_bytes": int, "base": str, "every": int, "limit_files": int}
+        own = self.take(where, item, kinds)
+        use = self.use("source", where, label, item, leave_out=tuple(kinds))
         if own is None or use is None:
             return None
         if "uri" not in own:
             self.problems.append(f"{where}.uri: a path or glob is required.")
             return None
-        snapshot = own.get("snapshot", "{parent}")
+        self.problems += [f"{where}.{problem}" for problem in listing_problems(own)]
+        snapshot = own.get("snapshot", default_snapshot(use.stage.name, own))
         try:
-            snapshot.format(parent="x", stem="x")
+            snapshot.format(**dict.fromkeys(PLACES, "x"))
         except (KeyError, IndexError, ValueError):
-            self.problems.append(f"{where}.snapshot: '{snapshot}' may hold {{parent}} and {{stem}} only.")
+            known = ", ".join(f"{{{name}}}" for name in PLACES)
+            self.problems.append(f"{where}.snapshot: '{snapshot}' may hold {known} only.")
         part_bytes = own.get("part_bytes", DEFAULT_PART_BYTES)
         if part_bytes < 1 << 10:
             self.problems.append(f"{where}.part_bytes: at least 1,024 (got {part_bytes}).")
         return SourceUse(
-            label=label, stage=use.stage, config=use.config, uri=own["uri"], snapshot=snapshot, part_bytes=part_bytes
+            label=label,
+            stage=use.stage,
+            config=use.config,
+            snapshot=snapshot,
+            part_bytes=part_bytes,
+            **{key: own[key] for key in ("uri", "base", "every", "limit_files") if key in own},
         )
 
     def linker(self, label: str, item: Any) -> LinkerUse | None:
@@ -192,7 +211,31 @@ class _Checker:
         config = self.values(TASKS[item["use"]], where, {key: value for key, value in item.items() if key != "use"})
         return Task(label=label, use=item["use"], config=config) if config else None
 
-    def experiments(self, data: Mapping[str, Any], scorers: list[Use], linkers: list[LinkerUse]) -> list[Experiment]:
+    def rewriters(self, data: Mapping[str, Any], scorers: list[Use], linkers: list[LinkerUse]) -> list[Use]:
+        """The `rewrite` section; its columns are scores, since links do not exist yet when texts are encoded."""
+        columns = available_columns(scorers, linkers)
+        scored = {name: kind for use in scorers for name, kind in use.columns.items()}
+        made = []
+        for label, item in self.section(data, "rewrite").items():
+            where = f"rewrite.{label}"
+            if isinstance(item, Mapping) and isinstance(item.get("column"), str):
+                column = resolve_column(item["column"], scorers)
+                if column not in scored:
+                    self.problems.append(self.unknown_column(where, item["column"], column, columns, scorers))
+                    continue
+                item = {**item, "column": column}
+            use = self.use("rewriter", where, label, item)
+            if use is None:
+                continue
+            for name in use.stage.reads_for(use.config):
+                if name not in scored and name not in DOCUMENT.names:
+                    self.problems.append(f"{where}: reads '{name}', which no scorer writes.{suggest(name, scored)}")
+            made.append(use)
+        return made
+
+    def experiments(
+        self, data: Mapping[str, Any], scorers: list[Use], linkers: list[LinkerUse], *, mixes: bool
+    ) -> list[Experiment]:
         columns = available_columns(scorers, linkers)
         base = self.section(data, "filters")
         mixture = data.get("mixture", {"use": "natural"})
@@ -216,10 +259,12 @@ class _Checker:
                     f"{where}.filters.{gone}: removes a filter the base does not have.{suggest(gone, base)}"
                 )
             rules = [rule for key, item in filters.items() for rule in self.rules(key, item, columns, scorers)]
-            mixed = self.mixture(
-                where, {**mixture, **override.get("mixture", {})} if isinstance(mixture, Mapping) else mixture
-            )
-            if mixed is not None:
+            mixed = None
+            if mixes:
+                mixed = self.mixture(
+                    where, {**mixture, **override.get("mixture", {})} if isinstance(mixture, Mapping) else mixture
+                )
+            if mixed is not None or not mixes:
                 made.append(Experiment(label=label, rules=tuple(rules), mixture=mixed))
         # A base filter stands in several experiments: its problem is reported once.
         self.problems = list(dict.fromkeys(self.problems))
@@ -246,12 +291,15 @@ class _Checker:
     def preset(
         self, where: str, label: str, item: Mapping[str, Any], columns: Mapping[str, Any], scorers: list[Use]
     ) -> list[Rule]:
-        self.known_keys(where, item, ("preset", "rules"))
+        self.known_keys(where, item, ("preset", "rules", "scorers"))
         known = presets()
         if item["preset"] not in known:
             self.problems.append(
                 f"{where}.preset: no preset is named '{item['preset']}'.{suggest(str(item['preset']), known)}"
             )
+            return []
+        own = self.preset_scorers(where, item, known[item["preset"]].get("scorers") or {}, scorers)
+        if own is None:
             return []
         rules = dict(known[item["preset"]]["rules"])
         for name, change in (item.get("rules") or {}).items():
@@ -263,22 +311,67 @@ class _Checker:
                 del rules[name]
             else:
                 rules[name] = {**rules[name], **change}
-        found = [
-            self.rule(f"{where}.{name}", f"{label}.{name}", rule, columns, scorers) for name, rule in rules.items()
-        ]
+        found = [self.rule(f"{where}.{name}", f"{label}.{name}", rule, columns, own) for name, rule in rules.items()]
         return _present(found)
+
+    def preset_scorers(
+        self, where: str, item: Mapping[str, Any], needs: Mapping[str, Any], scorers: list[Use]
+    ) -> list[Use] | None:
+        """The scorers a preset's rules mean: of each stage the one whose settings its thresholds hold for."""
+        asked = item.get("scorers") or {}
+        if not isinstance(asked, Mapping):
+            self.problems.append(f"{where}.scorers: a map of stage to label is meant, this is {_kind(asked)}.")
+            return None
+        labels = [use.label for use in scorers]
+        wrong = [
+            f"{where}.scorers.{s}: no scorer is labelled '{v}'.{suggest(str(v), labels)}"
+            for s, v in asked.items()
+            if v not in labels
+        ]
+        missing, chosen = [], [use for use in scorers if use.stage.name not in {*needs, *asked}]
+        for stage in dict.fromkeys([*needs, *asked]):
+            settings = needs.get(stage) or {}
+            fitting = [
+                use
+                for use in scorers
+                if use.stage.name == stage
+                and asked.get(stage, use.label) == use.label
+                and all(use.config.model_dump(mode="json").get(key) == value for key, value in settings.items())
+            ]
+            if len(fitting) > 1:
+                names = ", ".join(use.label for use in fitting)
+                wrong.append(f"{where}: {stage} could be {names}. Choose: scorers: {{{stage}: {fitting[0].label}}}.")
+            elif not fitting:
+                label = next(
+                    (
+                        f"{stage}_{n}" if n else stage
+                        for n in ("", *range(2, 99))
+                        if (f"{stage}_{n}" if n else stage) not in labels
+                    ),
+                    stage,
+                )
+                missing.append(f"{label}: {_flow({'use': stage, **settings})}")
+            chosen += fitting
+        if missing:
+            wrong.append(
+                f"{where}: the thresholds of preset {item['preset']} hold for scorers this recipe does not have. "
+                f"Add under scorers: {'; '.join(missing)}."
+            )
+        self.problems += wrong
+        return None if wrong else chosen
 
     def rule(self, where: str, label: str, item: Any, columns: Mapping[str, Any], scorers: list[Use]) -> Rule | None:
         own = self.take(where, item, {"source": str})
         if own is None:
             return None
         resolved = dict(item)
-        if isinstance(item.get("column"), str):
-            column = resolve_column(item["column"], scorers)
-            if column is None or column not in columns:
-                self.problems.append(self.unknown_column(where, item, column, columns, scorers))
-                return None
-            resolved["column"] = column
+        for key in ("column", "by"):
+            if isinstance(item.get(key), str):
+                column = resolve_column(item[key], scorers)
+                if column is None or column not in columns:
+                    self.problems.append(self.unknown_column(where, item[key], column, columns, scorers))
+                    return None
+                resolved[key] = column
         use = self.use("filter", where, label, resolved, leave_out=("source",), check_label=False)
         if use is None:
             return None
@@ -292,9 +385,8 @@ class _Checker:
         return Rule(label=label, stage=use.stage, config=use.config, reads=reads, source=own.get("source", ""))
 
     def unknown_column(
-        self, where: str, item: Mapping[str, Any], column: str | None, columns: Mapping[str, Any], scorers: list[Use]
+        self, where: str, asked: str, column: str | None, columns: Mapping[str, Any], scorers: list[Use]
     ) -> str:
-        asked = item["column"]
         if column is None:
             stage = asked.split(".")[0]
             labels = [use.label for use in scorers if use.stage.name == stage]
@@ -404,11 +496,29 @@ def resolve_column(name: str, scorers: list[Use]) -> str | None:
     return f"{labels[0]}_{column}" if len(labels) == 1 else None
 
 
+@cache
 def presets() -> dict[str, Any]:
-    """Every preset that ships: name to its content."""
+    """Every preset that ships: name to its content. Those of a family, such as one for each language, are family/name."""
     folder = resources.files("factory") / "presets"
-    files = sorted((item for item in folder.iterdir() if item.name.endswith(".yaml")), key=lambda item: item.name)
-    return {item.name.removesuffix(".yaml"): read_yaml(item.read_text("utf-8"), item.name) for item in files}
+    families = [item for item in folder.iterdir() if item.is_dir()]
+    files = {item.name: item for item in folder.iterdir()}
+    files.update({f"{family.name}/{item.name}": item for family in families for item in family.iterdir()})
+    return {
+        name.removesuffix(".yaml"): read_yaml(item.read_text("utf-8"), name)
+        for name, item in sorted(files.items())
+        if name.endswith(".yaml")
+    }
+
+
+def _flow(settings: Mapping[str, Any]) -> str:
+    """Settings as one writes them in a line of YAML."""
+    return (
+        "{"
+        + ", ".join(
+            f"{key}: {str(value).lower() if isinstance(value, bool) else value}" for key, value in settings.items()
+        )
+        + "}"
+    )
 
 
 def _present(items: list[Any]) -> list[Any]:

@@ -169,7 +169,11 @@ class Current:
             return read_part(self.workspace.store, document, [name]).column(name)
         kind, label, stored = owners[name]
         part = self.beside(kind, label, snapshot, document)
-        return read_part(self.workspace.store, part, [stored]).column(stored) if part is not None else None
+        return self.thin(part, stored) if part is not None else None
+
+    def thin(self, part: Part, stored: str) -> pa.ChunkedArray:
+        """One column of a thin part."""
+        return read_part(self.workspace.store, part, [stored]).column(stored)
 
 
 def _bare(column: pa.ChunkedArray) -> pa.ChunkedArray:

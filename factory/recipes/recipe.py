@@ -41,12 +41,17 @@ class Use(Settings):
 class SourceUse(Use):
     """A source: files at `uri` (a path or glob, relative to the recipe), and which snapshot each belongs to.
 
-    `snapshot` is a name, or a template: {parent} is the file's folder, {stem} its name without endings.
+    `snapshot` is a name, or a template: {parent} is the file's folder, {stem} its name without endings, {crawl} the label
+    CC-MAIN-YYYY-WW in its path, {dataset} and {revision} those of a data set. With `base`, `uri` is a file that lists
+    paths below it, a line each; of those every `every`-th (by hash), and at most `limit_files` (by hash) are read.
     """
 
     uri: str
     snapshot: str
     part_bytes: int
+    base: str | None = None
+    every: int = 1
+    limit_files: int | None = None
 
 
 class LinkerUse(Use):
@@ -98,7 +103,7 @@ class Experiment(Settings):
 
     label: str
     rules: tuple[Rule, ...]
-    mixture: Mixture
+    mixture: Mixture | None  # None where nothing is tokenised
 
 
 class Task(Settings):
@@ -119,7 +124,8 @@ class Recipe(Settings):
     extract: tuple[Use, ...]
     scorers: tuple[Use, ...]
     linkers: tuple[LinkerUse, ...]
-    tokenizer: Tokenizer
+    rewrite: tuple[Use, ...]  # what is done to texts when they are emitted, in this order
+    tokenizer: Tokenizer | None  # None: a recipe that only curates; it ends with decisions
     proxy: Proxy
     evaluate: tuple[Task, ...]
     experiments: tuple[Experiment, ...]

@@ -1,21 +1,24 @@
-"""Files a recipe names beside its sources: reference documents and evaluation tasks. Pinned by content, read as texts."""
+"""Files a recipe names beside its sources: references, evaluation tasks, lists of stages. Pinned by content, read as they are."""
 
 import gzip
 import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator
-from typing import BinaryIO, cast
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, cast
 
 import fsspec
 import pyarrow.parquet as pq
 import xxhash
 import zstandard
 
+from factory.core.config import Config
 from factory.core.errors import InputError
+from factory.core.stage import Files, Stage
 
 MAX_TEXT = 1_000_000
+MAX_LIST_BYTES = 1 << 30
 
 
 def matching_files(uri: str, folder: str) -> list[str]:
@@ -36,6 +39,50 @@ def pin_files(uri: str, folder: str) -> dict[str, str]:
         with open_file(name) as stream:
             pinned[f"file:{os.path.basename(name)}"] = xxhash.xxh3_128_hexdigest(stream.read())
     return pinned
+
+
+def pin_stage(stage: Stage, config: Config, folder: str) -> dict[str, dict[str, str]]:
+    """Name below its path, and content hash, of each file a stage's settings name, by the path as it is written there."""
+    return {
+        uri: {name: _hash(_read_list(file)) for name, file in _named(uri, folder).items()}
+        for uri in stage.files_for(config)
+    }
+
+
+def make_stage(stage: Stage, config: Config, *made: Any, pinned: Mapping[str, Mapping[str, str]], folder: str) -> Any:
+    """`stage.make`, with the content of the files it asks for; raises InputError when one is not what was pinned."""
+    if stage.files is None:
+        return stage.make(config, *made)
+    files: dict[str, dict[str, bytes]] = {}
+    for uri, names in pinned.items():
+        found = _named(uri, folder)
+        files[uri] = {}
+        for name, digest in names.items():
+            content = _read_list(found[name]) if name in found else b""
+            if _hash(content) != digest:
+                raise InputError(f"{stage.name}: '{name}' of '{uri}' changed while the recipe ran. Run it again.")
+            files[uri][name] = content
+    read: Files = files
+    return stage.make(config, *made, files=read)
+
+
+def _named(uri: str, folder: str) -> dict[str, str]:
+    """The files a path, glob or folder means, by what tells them from each other: where they lie makes no difference."""
+    found = matching_files(uri, folder)
+    above = os.path.dirname(os.path.commonprefix([f"{os.path.dirname(name)}/" for name in found]))
+    return {name[len(above) + 1 :]: name for name in found}
+
+
+def _read_list(name: str) -> bytes:
+    with open_file(name) as stream:
+        content = stream.read(MAX_LIST_BYTES + 1)
+    if len(content) > MAX_LIST_BYTES:
+        raise InputError(f"{name}: larger than {MAX_LIST_BYTES:,} bytes; split it.")
+    return content
+
+
+def _hash(content: bytes) -> str:
+    return xxhash.xxh3_128_hexdigest(content)
 
 
 def pin_model(uri: str, sha256: str | None, folder: str) -> dict[str, str]:

@@ -357,7 +357,10 @@ class Workspace:
 
 
 def _waves(nodes: list[Node]) -> Iterator[list[Node]]:
-    """Nodes that can be made together: of one kind; all column kinds at once, since they share the text."""
+    """Nodes that can be made together: of one kind; all column kinds at once, since they share the text.
+
+    Encodings of rewritten texts read scores, and come after them.
+    """
     wave: list[Node] = []
     for node in nodes:
         if wave and _wave_of(wave[-1]) != _wave_of(node):
@@ -369,7 +372,7 @@ def _waves(nodes: list[Node]) -> Iterator[list[Node]]:
 
 
 def _wave_of(node: Node) -> str:
-    return "columns" if node.kind in COLUMN_KINDS else node.kind
+    return "columns" if node.kind in COLUMN_KINDS and "rewrite" not in node.spec else node.kind
 
 
 def _differences(before: Any, after: Any, where: str = "") -> Iterator[str]:

@@ -82,6 +82,9 @@ def funnel_summary(funnels: Sequence[Mapping[str, Any]]) -> RenderableType:
         for item in funnels
     ]
     header = ("experiment", "documents", "errors", "dropped", "kept", "share", "tokens kept", "share", "rules")
+    if not any(item["tokens"] for item in funnels):  # a recipe without a tokenizer counts none
+        rows, header = [(*row[:6], row[8]) for row in rows], (*header[:6], header[8])
+        return table(header, rows, numbers=range(1, 7), title="Documents kept")
     return table(header, rows, numbers=range(1, 9), title="Documents and tokens kept")
 
 
@@ -125,6 +128,10 @@ def funnel(data: Mapping[str, Any]) -> RenderableType:
         rows.append(("(no rules)", "", "", "", "", count(data["kept"]), count(data["kept_tokens"]), "", ""))
     header = ("rule", "fail", "first", "only", "tokens first", "left", "tokens left", "share", "a document passes if")
     title = f"{data['experiment']} ({', '.join(data['snapshots'])})"
+    if not data["tokens"]:
+        shown = [0, 1, 2, 3, 5, 7, 8]
+        rows = [tuple(row[index] for index in shown) for row in rows]
+        return table([header[index] for index in shown], rows, numbers=range(1, 6), title=title)
     return table(header, rows, numbers=range(1, 8), title=title)
 
 
@@ -144,6 +151,71 @@ def examples(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             line.append(f"\n  {clean(row['text'], 300)}")
         blocks.append(line)
     return Group(*blocks) if blocks else Text("  none", style="dim")
+
+
+def what_if(data: Mapping[str, Any]) -> RenderableType:
+    """What other thresholds would keep."""
+    before, after = data["kept_before"], data["kept_after"]
+    head = Text(
+        f"{data['experiment']}: {before:,} -> {after:,} of {data['rows']:,} documents kept "
+        f"({after - before:+,}; {data['gained']:,} gained, {data['lost']:,} lost)",
+        style="bold",
+    )
+    if data["tokens_before"]:
+        head.append(f"\ntokens: {data['tokens_before']:,} -> {data['tokens_after']:,}")
+    touched = [
+        row for row in data["rules"] if row["before"] != row["after"] or row["fails_before"] != row["fails_after"]
+    ]
+    rules = [(r["rule"], r["before"], r["after"], count(r["fails_before"]), count(r["fails_after"])) for r in touched]
+    sources = [(name, count(a), count(b), f"{b - a:+,}") for name, (a, b) in sorted(data["sources"].items())]
+    blocks: list[RenderableType] = [
+        head,
+        table(("rule", "kept if", "then kept if", "fail", "then fail"), rules, numbers=(3, 4)),
+        table(("source", "kept", "then kept", "change"), sources, numbers=(1, 2, 3)),
+    ]
+    for kind, rows in data["examples"].items():
+        for row in rows:
+            values = ", ".join(f"{name} = {value(found, 80)}" for name, found in row["values"].items())
+            place = clean(row["url"] or row["title"] or row["snapshot"], 100)
+            blocks.append(Text(f"{kind}: {row['doc_id'][:12]}  {place}   {clean(values, 200)}"))
+    return Group(*blocks)
+
+
+def sweep(data: Mapping[str, Any]) -> RenderableType:
+    """Documents kept for each value of a setting, with a bar one can read the curve from."""
+    widest = max((step["kept"] for step in data["steps"]), default=0) or 1
+    rows = [
+        (
+            f"{s['value']:g}",
+            count(s["kept"]),
+            share(s["kept"], data["rows"]),
+            count(s["fails"]),
+            "█" * round(40 * s["kept"] / widest),
+        )
+        for s in data["steps"]
+    ]
+    header = (data["setting"], "kept", "share", "fail the rule", "")
+    return table(header, rows, numbers=(0, 1, 2, 3), title=f"{data['experiment']}, {data['rows']:,} documents")
+
+
+def drift(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """How far every column moved; what is called a shift stands out."""
+    lines = [
+        (
+            row["column"],
+            f"{row['before']} -> {row['after']}",
+            Text(
+                f"{row['drift']:.3f}",
+                style="bold red" if row["drift"] >= 0.25 else "yellow" if row["drift"] >= 0.1 else "",
+            ),
+            f"{row['null_before']:.1%}",
+            f"{row['null_after']:.1%}",
+        )
+        for row in rows
+    ]
+    return table(
+        ("column", "snapshots", "drift", "null", "then null"), lines, numbers=(2, 3, 4), title="Drift (0.25 is a shift)"
+    )
 
 
 def ledger(data: Mapping[str, Any]) -> RenderableType:
@@ -373,6 +445,13 @@ def outcome(data: Mapping[str, Any]) -> RenderableType:
         Text(f"{len(made)} made, {len(cached)} cached, in {duration(data['seconds'])}", style="bold"),
         Text(f"Store: {data['store']}"),
     )
+
+
+def exported(data: Mapping[str, Any]) -> RenderableType:
+    """What lies in an exported corpus."""
+    kept = f"{count(data['documents'])} of {count(data['rows'])} documents, {size(data['text_bytes'])} of text"
+    files = f"{count(len(data['files']))} files ({count(data['written'])} written now), {data['format']}"
+    return Text(f"{data['recipe']}/{data['experiment']}: {kept}\n{files}, in {data['to']}", style="bold")
 
 
 def backfill(data: Mapping[str, Any]) -> RenderableType:

@@ -12,7 +12,7 @@ from factory.core.registry import stages
 from factory.core.schema import RAW
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-TESTED = {"extractor", "normalizer", "scorer", "linker", "filter"}
+TESTED = {"extractor", "normalizer", "scorer", "linker", "filter", "rewriter"}
 COLUMN_STAGES = [stage for stage in stages() if stage.kind in TESTED]
 
 
@@ -156,6 +156,8 @@ def test_nothing_is_made_up_for_a_document_without_text(stage):
     elif stage.kind in ("scorer", "linker"):
         assert all(not value for row in result.to_pylist() for value in row.values() if value is not None)
         assert stage.kind == "linker" or all(column.null_count == 2 for column in result.columns)
+    elif stage.kind == "rewriter":
+        assert result.column("edits").null_count == 2
     else:
         assert result.column("text").null_count == 2
 

@@ -79,11 +79,17 @@ def null_rows(
     return nulls
 
 
-def batches(table: pa.Table, rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """The table in batches with the number of their first row; an empty table gives one empty batch."""
+def batches(table: pa.Table, rows: int, size: int = 8 << 20) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The table in batches of at most `rows` rows and about `size` bytes, with the number of their first row.
+
+    An empty table gives one empty batch. What a stage makes of a row does not depend on the batch it lies in.
+    """
     first = 0
     for batch in table.combine_chunks().to_batches(max_chunksize=rows):
-        yield first, batch
-        first += batch.num_rows
+        step = batch.num_rows if batch.nbytes <= size else max(1, batch.num_rows * size // batch.nbytes)
+        for start in range(0, batch.num_rows, step):
+            piece = batch.slice(start, step)
+            yield first, piece
+            first += piece.num_rows
     if not table.num_rows:
         yield 0, pa.RecordBatch.from_arrays([pa.array([], kind) for kind in table.schema.types], schema=table.schema)

@@ -1,23 +1,31 @@
-"""Columns beside documents: scores, keys of linkers, token ids. All that is stale of a document part is made in one task."""
+"""Columns beside documents: scores, keys of linkers, token ids. All that is stale of a document part is made in one task.
+
+A batch goes through every stale stage before the next one is looked at, so that what stages share of a text (its words) is
+found once and is still in the cache.
+"""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
 import pyarrow as pa
 
-from factory.core.fingerprint import canonical_json
+from factory.core.fingerprint import canonical_json, fingerprint
 from factory.core.manifest import Part
 from factory.core.registry import find_stage
+from factory.core.schema import DOCUMENT
 from factory.core.stage import BatchFunction
 from factory.core.statistics import histogram, merge_histograms
 from factory.execution.tasks import Context, Payload, Task
+from factory.recipes.graph import column_owners
+from factory.recipes.references import make_stage
 from factory.recipes.steps.apply import Failures, apply, batches, null_rows
 from factory.recipes.steps.encodings import encoder
+from factory.recipes.steps.rewriting import rewriter
 from factory.recipes.work import Bench, Made, Work
-from factory.storage.parts import find_part, read_part, write_thin_part
+from factory.storage.parts import find_part, read_aligned, read_part, write_thin_part
 from factory.storage.store import Store
 
 BATCH_ROWS = 1024
@@ -29,13 +37,14 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
     done: dict[str, dict[str, Part]] = {work.node.name: {} for work in works}
     stale: dict[str, tuple[Part, list[dict[str, Any]]]] = {}
     for work in works:
-        column = _column(work)
+        column = _column(bench, work)
         for document in work.one("documents").parts:
-            part = find_part(bench.store, work.folder, document.digest)
+            own = {**column, **_beside(work, column, document)}
+            part = find_part(bench.store, own["folder"], document.digest)
             if part is not None and part.ids == document.ids:
                 done[work.node.name][document.digest] = part
             else:
-                stale.setdefault(document.digest, (document, []))[1].append(column)
+                stale.setdefault(document.digest, (document, []))[1].append(own)
     tasks = [
         Task(
             f"columns {digest}",
@@ -66,14 +75,38 @@ def _made(parts: list[Part]) -> Made:
     return Made(tuple(parts), {"rows": sum(part.rows for part in parts)}, notes)
 
 
-def _column(work: Work) -> dict[str, Any]:
+def _column(bench: Bench, work: Work) -> dict[str, Any]:
     """What a worker needs to make one column dataset, as plain data."""
     node = work.node
     models = work.of("models")
     column: dict[str, Any] = {"name": node.name, "kind": node.kind, "folder": work.folder, "spec": dict(node.spec)}
+    if "files" in node.spec:
+        column["inputs"] = bench.recipe.folder
     if models:
         column["model"] = models[0].parts[0].path
+    if node.kind == "encodings" and bench.recipe.rewrite:
+        owners = column_owners(bench.recipe)
+        wanted: dict[str, dict[str, str]] = {}
+        for use in bench.recipe.rewrite:
+            for name in use.stage.reads_for(use.config):
+                if name in owners:
+                    _, label, stored = owners[name]
+                    wanted.setdefault(label, {})[stored] = name
+        column["rewrite"] = [use.identity for use in bench.recipe.rewrite]
+        column["reads"] = dict(sorted(wanted.items()))
     return column
+
+
+def _beside(work: Work, column: Mapping[str, Any], document: Part) -> dict[str, Any]:
+    """The thin parts a rewriter reads; what it makes of a document part depends on them too, and so does its folder."""
+    if not column.get("reads"):
+        return {}
+    parts = [
+        (next(part for part in work.one("scores", label).parts if part.name == document.digest), names)
+        for label, names in column["reads"].items()
+    ]
+    folder = f"{column['folder']}/{fingerprint({'beside': [part.digest for part, _ in parts]})}"
+    return {"folder": folder, "beside": [(part.to_json(), names) for part, names in parts]}
 
 
 @dataclass
@@ -85,36 +118,53 @@ class _Column:
     function: BatchFunction
     reads: tuple[str, ...]
     writes: Mapping[str, pa.DataType]
-    failures: Failures
+    table: pa.Table
+    failures: Failures = field(default_factory=Failures)
+    chunks: list[pa.RecordBatch] = field(default_factory=list)
 
 
 def make(payload: Payload, context: Context) -> dict[str, Any]:
     """Task: every stale column beside one document part."""
     store = Store(payload["store"])
     document = Part.from_json(payload["document"])
-    columns = [_prepare(store, column) for column in payload["columns"]]
-    table = read_part(store, document, sorted({name for column in columns for name in column.reads}))
-    made = {}
-    for position, column in enumerate(columns):
-        chunks = list(_chunks(column, table, position * table.num_rows, context))
-        made[column.name] = write_thin_part(
-            store, column.folder, document, column.writes, chunks, notes=partial(_notes, column, chunks)
-        ).to_json()
-    return made
-
-
-def _chunks(column: _Column, table: pa.Table, offset: int, context: Context) -> list[pa.RecordBatch]:
-    schema = pa.schema(list(column.writes.items()))
-    on_failure = null_rows(column.writes, column.failures)
-    made = [
-        apply(column.function, batch, offset + first, context, on_failure)
-        for first, batch in batches(table.select(list(column.reads)), BATCH_ROWS)
+    prepared = [(column, *_load(store.url, *_ask(column))) for column in payload["columns"]]
+    own = sorted({name for _, _, reads, _ in prepared for name in reads if name in DOCUMENT.names})
+    table = read_part(store, document, own).combine_chunks()
+    columns = [
+        _Column(column["name"], column["folder"], function, reads, writes, _with_beside(store, document, table, column))
+        for column, function, reads, writes in prepared
     ]
-    return [batch.select(schema.names).cast(schema) for batch in made]
+    for first, batch in batches(table, BATCH_ROWS):
+        for position, column in enumerate(columns):
+            rows = column.table.select(list(column.reads)).slice(first, batch.num_rows)
+            column.chunks.append(_made_of(column, rows, position * table.num_rows + first, context))
+    return {
+        column.name: write_thin_part(
+            store, column.folder, document, column.writes, column.chunks, notes=partial(_notes, column)
+        ).to_json()
+        for column in columns
+    }
 
 
-def _notes(column: _Column, chunks: list[pa.RecordBatch]) -> dict[str, Any]:
-    table = pa.Table.from_batches(chunks)
+def _with_beside(store: Store, document: Part, table: pa.Table, column: Mapping[str, Any]) -> pa.Table:
+    if not column.get("beside"):
+        return table
+    beside = [(Part.from_json(part), names) for part, names in column["beside"]]
+    thin = read_aligned(store, document, beside)
+    for name in thin.column_names:
+        table = table.append_column(name, thin.column(name))
+    return table.combine_chunks()
+
+
+def _made_of(column: _Column, rows: pa.Table, first: int, context: Context) -> pa.RecordBatch:
+    schema = pa.schema(list(column.writes.items()))
+    (batch,) = rows.to_batches() or [pa.RecordBatch.from_pylist([], schema=rows.schema)]
+    made = apply(column.function, batch, first, context, null_rows(column.writes, column.failures))
+    return made.select(schema.names).cast(schema)
+
+
+def _notes(column: _Column) -> dict[str, Any]:
+    table = pa.Table.from_batches(column.chunks)
     plain = [name for name, kind in column.writes.items() if not pa.types.is_nested(kind) and kind != pa.uint64()]
     notes: dict[str, Any] = {
         "histograms": {name: histogram(table.column(name)) for name in plain},
@@ -126,20 +176,22 @@ def _notes(column: _Column, chunks: list[pa.RecordBatch]) -> dict[str, Any]:
     return notes
 
 
-def _prepare(store: Store, column: Mapping[str, Any]) -> _Column:
-    function, reads, writes = _load(store.url, column["kind"], canonical_json(column["spec"]), column.get("model"))
-    return _Column(column["name"], column["folder"], function, reads, writes, Failures())
+def _ask(column: Mapping[str, Any]) -> tuple[str, str, str, str | None, str]:
+    rewrite = canonical_json(column.get("rewrite", []))
+    return column["kind"], canonical_json(column["spec"]), rewrite, column.get("model"), column.get("inputs", "")
 
 
 @lru_cache(maxsize=32)
 def _load(
-    store_url: str, kind: str, spec_json: str, model: str | None
+    store_url: str, kind: str, spec_json: str, rewrite_json: str, model: str | None, inputs: str
 ) -> tuple[BatchFunction, tuple[str, ...], Mapping[str, pa.DataType]]:
     """A stage ready to run, kept for the worker's next tasks: models are loaded once."""
     spec = json.loads(spec_json)
     with Store(store_url).as_local(*([model] if model else [])) as paths:
         if kind == "encodings":
-            return encoder(paths[0], **spec)
+            policy = {name: spec[name] for name in ("bos", "eos")}
+            return encoder(paths[0], rewriter(json.loads(rewrite_json)), **policy)
         stage = find_stage(STAGE_KIND[kind], spec["stage"])
         config = stage.config(**spec["settings"])
-        return stage.make(config, *paths), stage.reads_for(config), stage.writes_for(config)
+        function = make_stage(stage, config, *paths, pinned=spec.get("files", {}), folder=inputs)
+        return function, stage.reads_for(config), stage.writes_for(config)

@@ -14,6 +14,7 @@ from factory.core.manifest import Part
 from factory.core.registry import find_stage
 from factory.execution.tasks import Context, Payload, Task
 from factory.recipes.graph import column_owners
+from factory.recipes.references import make_stage
 from factory.recipes.work import Bench, Made, Work
 from factory.storage.parts import find_part, read_aligned, write_thin_part
 from factory.storage.store import Store
@@ -81,10 +82,13 @@ def _payload(bench: Bench, work: Work) -> dict[str, Any]:
     documents = work.one("documents")
     own = sorted({name for rule in experiment.rules for name in rule.reads if name not in owners})
     beside: dict[str, list[tuple[dict[str, Any], dict[str, str]]]] = {part.digest: [] for part in documents.parts}
-    for (kind, label), names in [*sorted(wanted.items()), (("encodings", ""), {"tokens": "tokens"})]:
+    if bench.recipe.tokenizer is not None:
+        wanted["encodings", ""] = {"tokens": "tokens"}
+    for (kind, label), names in sorted(wanted.items()):
         for part in work.one(kind, label).parts:
             beside[part.name].append((part.to_json(), names))
-    rules = [{"label": rule.label, "reads": list(rule.reads), **rule.identity} for rule in experiment.rules]
+    inputs = bench.recipe.folder
+    rules = [{**rule, "reads": list(rule["reads"]), "inputs": inputs} for rule in work.node.spec["rules"]]
     parts = [{"document": part.to_json(), "own": own, "beside": beside[part.digest]} for part in documents.parts]
     return {"store": bench.store.url, "rules": rules, "parts": parts}
 
@@ -93,18 +97,23 @@ def fit(payload: Payload, context: Context) -> dict[str, Any]:
     """Task: the cuts of rules that compare documents, among those no other rule drops."""
     store = Store(payload["store"])
     tables = [_columns(store, item) for item in payload["parts"]]
-    table = pa.concat_tables(tables).combine_chunks()
-    plain = [rule for rule in payload["rules"] if find_stage("filter", rule["stage"]).fit is None]
-    keeps = _verdicts(table, plain, {})
+    return {"fitted": fit_rules(pa.concat_tables(tables).combine_chunks(), payload["rules"])}
+
+
+def fit_rules(table: pa.Table, rules: list[dict[str, Any]]) -> dict[str, Any]:
+    """What rules that compare documents learn from a snapshot's table (the columns they read, `doc_id` and `error`)."""
+    wanted = [rule for rule in rules if find_stage("filter", rule["stage"]).fit is not None]
+    if not wanted:
+        return {}
+    keeps = verdicts(table, [rule for rule in rules if rule not in wanted], {})
     candidates = table.filter(pa.array(keeps.all(axis=0) & table.column("error").is_null().to_numpy()))
     fitted = {}
-    for rule in payload["rules"]:
+    for rule in wanted:
         stage = find_stage("filter", rule["stage"])
-        if stage.fit is not None:
-            fitted[rule["label"]] = stage.fit(
-                stage.config(**rule["settings"]), candidates.select([*rule["reads"], "doc_id"])
-            )
-    return {"fitted": fitted}
+        assert stage.fit is not None
+        columns = [*rule["reads"], "doc_id"]
+        fitted[rule["label"]] = stage.fit(stage.config(**rule["settings"]), candidates.select(columns))
+    return fitted
 
 
 def decide(payload: Payload, context: Context) -> dict[str, Any]:
@@ -113,9 +122,11 @@ def decide(payload: Payload, context: Context) -> dict[str, Any]:
     document = Part.from_json(payload["document"])
     table = _columns(store, payload)
     labels = [rule["label"] for rule in payload["rules"]]
-    keeps = _verdicts(table, payload["rules"], payload["fitted"])
+    keeps = verdicts(table, payload["rules"], payload["fitted"])
     wrong = ~table.column("error").is_null().to_numpy()
-    tokens = table.column("tokens").fill_null(0).to_numpy().astype(np.int64)
+    tokens = np.zeros(table.num_rows, np.int64)  # without a tokenizer nobody counts them
+    if "tokens" in table.column_names:
+        tokens = table.column("tokens").fill_null(0).to_numpy().astype(np.int64)
     kept = keeps.all(axis=0) & ~wrong
     funnel = funnel_counts(labels, keeps, wrong, tokens)
     notes = {
@@ -141,7 +152,7 @@ def _columns(store: Store, item: Mapping[str, Any]) -> pa.Table:
     return read_aligned(store, document, beside, own=sorted({"doc_id", "error", *item["own"]})).combine_chunks()
 
 
-def _verdicts(table: pa.Table, rules: list[dict[str, Any]], fitted: Mapping[str, Any]) -> np.ndarray:
+def verdicts(table: pa.Table, rules: list[dict[str, Any]], fitted: Mapping[str, Any]) -> np.ndarray:
     """(rules, documents) of bool: True where the document passes."""
     keeps = np.ones((len(rules), table.num_rows), dtype=bool)
     if not table.num_rows:
@@ -149,7 +160,8 @@ def _verdicts(table: pa.Table, rules: list[dict[str, Any]], fitted: Mapping[str,
     for index, rule in enumerate(rules):
         stage = find_stage("filter", rule["stage"])
         config = stage.config(**rule["settings"])
-        function = stage.make(config, fitted[rule["label"]]) if stage.fit else stage.make(config)
+        made = [fitted[rule["label"]]] if stage.fit else []
+        function = make_stage(stage, config, *made, pinned=rule.get("files", {}), folder=rule["inputs"])
         (batch,) = table.select(list(dict.fromkeys([*rule["reads"], "doc_id"]))).to_batches()
         keeps[index] = function(batch).column("keep").to_numpy(zero_copy_only=False)
     return keeps

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,11 +21,13 @@ from factory.core.statistics import histogram, merge_histograms
 from factory.execution.tasks import Context, Payload, Task
 from factory.recipes.graph import Node
 from factory.recipes.steps.apply import apply
+from factory.recipes.steps.companions import StoredCompanions, keep_files
 from factory.recipes.work import Bench, Made, Work
+from factory.stages.sources.ranged import open_input
 from factory.storage.parts import find_part, write_part
 from factory.storage.store import Store
 
-EXTRACTED = ("text", "title", "license", "error")
+EXTRACTED = ("text", "title", "license", "error", "meta")
 
 
 def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
@@ -36,9 +37,9 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
     tasks = []
     for name, payloads in planned.items():
         for payload in payloads:
-            part = find_part(bench.store, payload["folder"], payload["name"])
+            part = _find(bench.store, payload)
             if part is not None:
-                done[name][part.path] = part
+                done[name][payload["name"]] = part
             else:
                 weight = payload["part"]["stop"] - payload["part"]["start"]
                 tasks.append(
@@ -52,11 +53,20 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
     results = bench.run_tasks("documents", tasks)
     for task in tasks:
         part = Part.from_json(results[task.name]["part"])
-        done[task.name.split(" ", 1)[0]][part.path] = part
-    return {
-        name: _made([done[name][f"{p['folder']}/{p['name']}.parquet"] for p in payloads])
-        for name, payloads in planned.items()
-    }
+        done[task.name.split(" ", 1)[0]][task.payload["name"]] = part
+    return {name: _made([done[name][p["name"]] for p in payloads]) for name, payloads in planned.items()}
+
+
+def _find(store: Store, payload: Payload) -> Part | None:
+    """The finished part of a payload: made without a look at other files, or with one at the files there are now."""
+    part = find_part(store, payload["folder"], payload["name"])
+    if part is None and payload["among"]:
+        part = find_part(store, payload["folder"], _name_among(payload))
+    return part
+
+
+def _name_among(payload: Payload) -> str:
+    return digest_bytes(f"{payload['name']}\x1f{payload['among']}".encode())
 
 
 def _made(parts: list[Part]) -> Made:
@@ -74,12 +84,15 @@ def _planned(bench: Bench, node: Node) -> Iterator[dict[str, Any]]:
     for label, files in bench.inputs[node.partition].items():
         use = next(source for source in bench.recipe.sources if source.label == label)
         made_as = fingerprint({"source": node.spec["sources"][label]})
-        split = use.stage.make(use.config).split
+        made = use.stage.make(use.config)
+        folder = dataset_folder("documents", label, made_as, node.partition)
+        among = keep_files(bench.store, folder, files) if made.read_among else None
         for file in files:
-            for part in split(file, use.part_bytes):
+            for part in made.split(file, use.part_bytes):
                 yield {
                     "store": bench.store.url,
-                    "folder": dataset_folder("documents", label, made_as, node.partition),
+                    "folder": folder,
+                    "among": among,
                     "name": digest_bytes(f"{file.name}\x1f{part.identity}".encode()),
                     "part": asdict(part),
                     "label": label,
@@ -98,9 +111,11 @@ def make(payload: Payload, context: Context) -> dict[str, Any]:
     errors: Counter[str] = Counter()
     books: dict[str, Any] = {"rows": 0, "text_bytes": 0, "causes": []}
     tallies: list[dict[str, dict[str, int]]] = []
+    store = Store(payload["store"])
+    companions = StoredCompanions(store, payload["folder"], payload["among"]) if payload["among"] else None
 
     def counted() -> Iterator[pa.RecordBatch]:
-        for batch in _documents(payload, part, counts, context):
+        for batch in _documents(payload, part, counts, context, companions):
             books["rows"] += batch.num_rows
             found = [error for error in batch.column("error").to_pylist() if error is not None]
             errors.update(error_kind(error) for error in found)
@@ -119,23 +134,33 @@ def make(payload: Payload, context: Context) -> dict[str, Any]:
             "histograms": merge_histograms(list(tallies)),
         }
 
-    store = Store(payload["store"])
-    return {"part": write_part(store, payload["folder"], payload["name"], DOCUMENT, counted(), notes=notes).to_json()}
+    def name() -> str:
+        return _name_among(payload) if companions is not None and companions.asked else payload["name"]
+
+    return {"part": write_part(store, payload["folder"], name, DOCUMENT, counted(), notes=notes).to_json()}
 
 
-def _documents(payload: Payload, part: InputPart, skipped: Counter[str], context: Context) -> Iterator[pa.RecordBatch]:
+def _documents(
+    payload: Payload,
+    part: InputPart,
+    skipped: Counter[str],
+    context: Context,
+    companions: StoredCompanions | None = None,
+) -> Iterator[pa.RecordBatch]:
     source = _stage("source", payload["source"])
     extractors = [_stage("extractor", identity) for identity in payload["extract"]]
     row = 0
     before = _mark(part.file)
-    with fsspec.open(part.file.uri, "rb").open() as stream:
-        for raw in source.read(stream, part):
+    with open_input(part.file) as stream:
+        for raw in source.read(stream, part) if companions is None else source.read_among(stream, part, companions):
             skipped.update(json.loads((raw.schema.metadata or {}).get(b"skipped", b"{}")))
             batch = _identified(raw, payload["label"], payload["snapshot"])
             for extract in extractors:
                 batch = _extracted(extract, batch, row, context)
             row += batch.num_rows
             yield _finished(batch)
+    if companions is not None:
+        companions.check()
     if _mark(part.file) != before or (before is not None and before[0] != part.file.size):
         raise InputError(f"{part.file.uri} changed while it was read. Run again when whoever writes it is done.")
 
@@ -146,7 +171,7 @@ def _stage(kind: str, identity: dict[str, Any]) -> Any:
 
 
 def _mark(file: InputFile) -> Any:
-    if "://" in file.uri:
+    if "://" in file.uri or os.path.isdir(file.uri):
         return None
     stat = os.stat(file.uri)
     return stat.st_size, stat.st_mtime_ns
@@ -173,17 +198,23 @@ def _identified(raw: pa.RecordBatch, source: str, snapshot: str) -> pa.RecordBat
 
 
 def _extracted(extract: BatchFunction, batch: pa.RecordBatch, row: int, context: Context) -> pa.RecordBatch:
-    schema = pa.schema([DOCUMENT.field(name) for name in EXTRACTED])
+    schema = pa.schema([RAW.field(name) for name in EXTRACTED])
+
+    def whole(rows: pa.RecordBatch) -> pa.RecordBatch:
+        made = extract(rows)
+        columns = [
+            (made if field.name in made.schema.names else rows).column(field.name).cast(field.type) for field in schema
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=schema)
 
     def failed(one: pa.RecordBatch, cause: str) -> pa.RecordBatch:
-        return pa.RecordBatch.from_pylist(
-            [{"text": None, "title": None, "license": None, "error": cause}], schema=schema
-        )
+        meta = one.column("meta")[0].as_py()
+        row = {"text": None, "title": None, "license": None, "error": cause, "meta": meta}
+        return pa.RecordBatch.from_pylist([row], schema=schema)
 
-    made = apply(extract, batch, row, context, failed)
-    for name in made.schema.names:
-        position = batch.schema.get_field_index(name)
-        batch = batch.set_column(position, RAW.field(name), made.column(name).cast(RAW.field(name).type))
+    made = apply(whole, batch, row, context, failed)
+    for field in schema:
+        batch = batch.set_column(batch.schema.get_field_index(field.name), field, made.column(field.name))
     return batch
 
 

@@ -6,9 +6,12 @@ import numpy as np
 import pyarrow as pa
 
 from factory.core.stage import BatchFunction
+from factory.recipes.steps.rewriting import Rewriter
 
 
-def encoder(path: str, *, bos: bool, eos: bool) -> tuple[BatchFunction, tuple[str, ...], Mapping[str, pa.DataType]]:
+def encoder(
+    path: str, rewriter: Rewriter, *, bos: bool, eos: bool
+) -> tuple[BatchFunction, tuple[str, ...], Mapping[str, pa.DataType]]:
     """A column stage that encodes: `tokens` (their number, with BOS and EOS) and `ids`; null for a record without text."""
     from factory.training.tokenizer import Encoder
 
@@ -17,7 +20,7 @@ def encoder(path: str, *, bos: bool, eos: bool) -> tuple[BatchFunction, tuple[st
     writes = {"tokens": pa.uint32(), "ids": ids_type}
 
     def encode(batch: pa.RecordBatch) -> pa.RecordBatch:
-        texts = batch.column("text")
+        texts = rewriter.texts(batch)
         valid = texts.is_valid().to_numpy(zero_copy_only=False)
         ids, lengths = tokenizer.encode(texts.drop_null())
         counts = np.zeros(len(texts), np.int64)
@@ -28,4 +31,4 @@ def encoder(path: str, *, bos: bool, eos: bool) -> tuple[BatchFunction, tuple[st
             [pa.array(counts, mask=~valid).cast(pa.uint32()), lists], names=["tokens", "ids"]
         )
 
-    return encode, ("text",), writes
+    return encode, rewriter.reads, writes

@@ -25,6 +25,7 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
         if not proxy.notes["record"]["valid"]:
             made[work.node.name] = Made((), notes={"invalid": proxy.notes["record"]["reason"]})
             continue
+        assert bench.recipe.tokenizer is not None  # proxies have one
         payload = {
             "store": bench.store.url,
             "folder": work.folder,

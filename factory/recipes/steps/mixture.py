@@ -24,6 +24,7 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
 
 def _mix(bench: Bench, work: Work) -> Made:
     mixture = bench.recipe.experiment(work.node.label).mixture
+    assert mixture is not None  # the node is there because the experiment has one
     selection = work.one("selection")
     available = {str(domain): int(tokens) for domain, tokens in selection.notes["tokens"].items()}
     epochs = mixture.stage.make(mixture.config)(available)

@@ -46,6 +46,7 @@ def _payload(bench: Bench, work: Work) -> dict[str, Any]:
     own: dict[str, Any]
     if work.node.label == "tokenizer":
         settings = recipe.tokenizer
+        assert settings is not None
         ready = (settings.path, settings.sha256) if settings.path is not None else None
         own = {"tokenizer": {"vocab_size": settings.vocab_size, "documents": settings.documents}}
     else:
