@@ -7,7 +7,7 @@ ARGS ?=
 TYPED := factory/core factory/kernels factory/storage factory/execution factory/recipes
 PACKAGES := radosgw ceph-mon ceph-osd ceph-common postgresql chromium
 
-.PHONY: demo ui test check lint types imports format services clean help
+.PHONY: demo ui test check lint types imports format services bench-curation bench-peers parity clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,8 @@ help:
 	@echo "make ui        Dagster's pages on what the demo made"
 	@echo "make test      install, then the test suite"
 	@echo "make check     lint, types and import contracts"
+	@echo "make bench-curation  curation beside its peers, on the same documents (make bench-peers installs those)"
+	@echo "make parity    decisions beside datatrove's, on thousands of real documents"
 	@echo "make services  real servers for the tests (Debian, as root): S3, PostgreSQL, a browser"
 	@echo "make clean     remove what can be made again"
 
@@ -65,6 +67,24 @@ services:
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing >/dev/null; status=$$?; \
 	test -z "$$made" || rm -f /usr/sbin/policy-rc.d; \
 	exit $$status
+
+# Peers have environments of their own, with the versions the figures of docs/benchmarks.md were measured with.
+PEER_BASE := datatrove[io,processing,multilingual]==0.10.1 trafilatura<1.12 lxml_html_clean fastwarc==2.0.1 resiliparse==2.0.1 \
+	warcio justext py3langid pycld2 fasttext-numpy2-wheel isal numba spacy==3.8.18 psutil
+
+bench-peers: .venv/.installed
+	@set -e; export UV_FIND_LINKS="$${PIP_FIND_LINKS:-}"; peers=$${BENCH_VENVS:-.bench/venvs}; mkdir -p $$peers; \
+	for name in base nemo dolma; do test -x $$peers/$$name/bin/python || $(BIN)/uv venv -q $$peers/$$name --python $(PYTHON); done; \
+	echo "installing datatrove and single libraries"; printf '%s\n' $(foreach name,$(PEER_BASE),'$(name)') > $$peers/base.txt; \
+	$(BIN)/uv pip install -q -p $$peers/base -r $$peers/base.txt; \
+	echo "installing NeMo Curator"; $(BIN)/uv pip install -q -p $$peers/nemo nemo-curator==1.4.0 psutil beautifulsoup4; \
+	echo "installing dolma"; $(BIN)/uv pip install -q -p $$peers/dolma dolma==1.2.1 tokenizers==0.19.1 psutil
+
+bench-curation: .venv/.installed
+	$(BIN)/python tests/benchmarks/curation.py $(ARGS)
+
+parity: .venv/.installed
+	$(BIN)/python tests/benchmarks/parity.py $(ARGS)
 
 clean:
 	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis \

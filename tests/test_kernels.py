@@ -3,8 +3,11 @@
 import io
 import itertools
 import json
+import os
 import random
 import re
+import subprocess
+import sys
 import time
 import unicodedata
 
@@ -16,7 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factory.core.registry import find_stage
-from factory.kernels.text import count_lines, count_words, hash_pieces, hash_segments, view_text
+from factory.kernels.lines import count_lines, count_python_lines, hash_segments
+from factory.kernels.pieces import BEGINS_WORD, HAS_LETTER, IS_MARK, cut_unicode, cut_whitespace, describe, pieces_of
+from factory.kernels.text import fineweb_punctuation, view_text
+from factory.kernels.words import count_words
 
 STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}
 ODD = "a b Z1 2,.'’_·\n\t#-…•漢かé\u0301\u200d\u200b\u3000ß🙂क्\x00\ufeff।\"”"
@@ -61,31 +67,52 @@ def pieces(text):
             at += len(run)
 
 
-def naive_words(text):
-    cut = list(pieces(text))
+def naive_words(cut, text):
+    """WordCounts of (text, is it a word) of every piece."""
     words = [piece for piece, is_word in cut if is_word]
-    alphabetic = sum(any(map(str.isalpha, piece)) for piece, _ in cut)
-    ellipses = text.count("...") + text.count("…")
-    distinct = len(STOP_WORDS.intersection(words))
-    return [len(words), sum(map(len, words)), len(cut), alphabetic, text.count("#"), ellipses, distinct]
+    letters = sum(any(map(str.isalpha, piece)) for piece, _ in cut)
+    spoken = [piece for piece, _ in cut if any(not fineweb_punctuation()[ord(letter)] for letter in piece)]
+    lower = [piece.lower() for piece, _ in cut]
+    return [
+        *(len(cut), sum(len(piece) for piece, _ in cut), letters),
+        *(len(words), sum(map(len, words)), len(spoken), sum(map(len, spoken))),
+        sum(unicodedata.category(piece[0])[0] in "LN" for piece, _ in cut),
+        *(len(STOP_WORDS.intersection(piece for piece, _ in cut)), sum(map(lower.count, STOP_WORDS))),
+        *(text.count("#"), text.count("...") + text.count("…"), text.count(". . .")),
+    ]
 
 
-def naive_lines(text):
+def naive_lines(text, spaces=SPACES):
     lines = text.split("\n")
     if not lines[-1]:
         lines.pop()
-    stripped = [line.strip(SPACES) for line in lines]
+    stripped = [line.strip(spaces) for line in lines]
     written = [line for line in stripped if line]
     return [
         len(lines),
         len(lines) - len(written),
         sum(line.startswith(("•", "-")) for line in written),
+        sum(line.startswith(("•", "-", "●", "*")) for line in written),
         sum(line.endswith(("...", "…")) for line in written),
+        sum(line.endswith(("...", "…", ". . .")) for line in written),
         sum(line.endswith((".", "!", "?", "'", '"', "’", "”", "…", "।")) for line in written),
         sum(len(line) <= 30 for line in written),
         text.count("\n"),
-        sum(1 for _ in pieces(text)),
     ]
+
+
+def naive_python_lines(text):
+    lines = text.splitlines()
+    return [
+        len(lines),
+        sum(line.lstrip().startswith(("•", "-")) for line in lines),
+        sum(line.rstrip().endswith(("...", "…")) for line in lines),
+    ]
+
+
+def count_unicode(array):
+    counts = count_words(*pieces_of(array, cut_unicode))
+    return np.stack(counts, axis=1).tolist()
 
 
 def view(*texts):
@@ -102,49 +129,117 @@ def real_texts(folder):
 @settings(deadline=None, max_examples=300)
 @given(TEXTS)
 def test_words_are_counted_as_their_definition_says(text):
-    assert count_words(view(text))[0].tolist() == naive_words(text)
+    assert count_unicode(pa.array([text])) == [naive_words(list(pieces(text)), text)]
 
 
 @settings(deadline=None, max_examples=300)
-@given(st.text(st.sampled_from(ODD), max_size=80))
+@given(TEXTS)
+def test_what_lies_between_white_space_is_what_str_split_gives(text):
+    array = pa.array([text, "the ... end"])
+    looked, cut = pieces_of(array, cut_whitespace)
+    data = bytes(looked.data)
+    words = [data[begin:end].decode() for begin, end in zip(cut.begins, cut.ends, strict=True)]
+    assert words == [*text.split(), "the", "...", "end"]
+    with_kinds = [(word, any(unicodedata.category(letter)[0] in "LN" for letter in word)) for word in text.split()]
+    assert np.stack(count_words(looked, cut), axis=1)[0].tolist() == naive_words(with_kinds, text)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.text(st.sampled_from(ODD + "●* \x1c\x85\u2028\r"), max_size=80))
 def test_lines_are_counted_as_their_definition_says(text):
-    assert count_lines(view(text))[0].tolist() == naive_lines(text)
+    def counted(counts):
+        return [int(count[0]) for count in counts]
+
+    assert counted(count_lines(view(text), zero_width=True)) == naive_lines(text)
+    assert counted(count_lines(view(text), zero_width=False)) == naive_lines(text, None)
+    assert counted(count_python_lines(view(text))) == naive_python_lines(text)
 
 
 @pytest.mark.parametrize("folder", ["corpus", "multilingual"])
 def test_real_documents_are_counted_as_the_definitions_say(shared_data, folder):
-    for text in real_texts(shared_data / folder):
-        assert count_words(view(text))[0].tolist() == naive_words(text)
-        counted, naive = count_lines(view(text))[0].tolist(), naive_lines(text)
-        assert [*counted[:4], *counted[5:]] == [*naive[:4], *naive[5:]]  # the naive list of sentence ends is short
+    texts = list(real_texts(shared_data / folder))
+    assert count_unicode(pa.array(texts)) == [naive_words(list(pieces(text)), text) for text in texts]
+    lines = np.stack(count_lines(view(*texts), zero_width=True), axis=1)
+    python_lines = np.stack(count_python_lines(view(*texts)), axis=1)
+    assert python_lines.tolist() == [naive_python_lines(text) for text in texts]
+    naive = np.array([naive_lines(text) for text in texts])
+    of_any_script = 6  # the naive list of sentence ends is short
+    assert np.delete(lines, of_any_script, 1).tolist() == np.delete(naive, of_any_script, 1).tolist()
 
 
 @settings(deadline=None, max_examples=100)
 @given(TEXTS)
 def test_equal_pieces_have_equal_hashes_and_no_others(text):
     expected = [piece for piece, _ in pieces(text)]
-    hashes, lengths, starts = hash_pieces(view(text), False)
-    assert starts.tolist() == [0, len(expected)]
-    assert lengths.tolist() == [len(piece) for piece in expected]
-    assert [a == b for a, b in itertools.combinations(hashes, 2)] == [
+    _, cut = pieces_of(pa.array([text]), cut_unicode)
+    assert cut.starts.tolist() == [0, len(expected)]
+    assert cut.lengths.tolist() == [len(piece) for piece in expected]
+    assert [a == b for a, b in itertools.combinations(cut.hashes, 2)] == [
         a == b for a, b in itertools.combinations(expected, 2)
     ]
 
 
-def test_paragraphs_lie_between_two_or_more_line_feeds():
-    _, lengths, starts = hash_segments(view("\n a\nb\n\n\ncdé \n\n", "\n\n", "x"), 2, False)
-    assert (lengths.tolist(), starts.tolist()) == ([3, 3, 1], [0, 2, 2, 3])
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.one_of(st.none(), TEXTS), max_size=4))
+def test_pieces_are_described_alike_whether_cut_in_the_same_pass_or_before(texts):
+    looked, together = pieces_of(pa.array(texts, pa.string()), cut_unicode)
+    apart = describe(looked, cut_unicode(looked))
+    assert [column.tolist() for column in together] == [column.tolist() for column in apart]
+
+
+def test_a_piece_says_whether_it_has_letters_and_how_it_begins():
+    _, cut = pieces_of(pa.array(["a1 12 (x) -- １"]), cut_whitespace)
+    kinds = [flag & (HAS_LETTER | IS_MARK | BEGINS_WORD) for flag in cut.flags]
+    assert kinds == [HAS_LETTER | BEGINS_WORD, BEGINS_WORD, HAS_LETTER, IS_MARK, BEGINS_WORD]
+
+
+def test_a_batch_is_cut_once_for_all_who_ask():
+    asked = []
+
+    def cutter(seen):
+        asked.append(seen)
+        return cut_whitespace(seen)
+
+    array = pa.array(["a b", "c"])
+    first, again = pieces_of(array, cutter), pieces_of(pa.record_batch({"text": array}).column("text"), cutter)
+    pieces_of(array, cut_unicode)
+    assert first[1] is again[1] is pieces_of(array, cutter)[1]
+    assert len(asked) == 1
+    assert pieces_of(array[1:], cutter)[1].starts.tolist() == [0, 1]
+
+
+def test_more_pieces_than_expected_are_cut_all_the_same():
+    texts = ["a word", ". " * 5000, None, "x", "., " * 3000]
+    for cutter in (cut_unicode, cut_whitespace):
+        _, together = pieces_of(pa.array(texts), cutter)
+        alone = [pieces_of(pa.array([text], pa.string()), cutter)[1] for text in texts]
+        assert np.diff(together.starts).tolist() == [piece.starts[-1] for piece in alone]
+        assert together.hashes.tolist() == np.concatenate([piece.hashes for piece in alone]).tolist()
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(st.sampled_from("ab \n\t\u200b"), max_size=30))
+def test_segments_are_those_of_re_split(text):
+    for feeds in (1, 2):
+        whole = text if feeds == 1 else text.strip()
+        split = re.split(f"\n{{{feeds},}}", whole) if text else []
+        stripped = [part.strip() for part in re.split(f"\n{{{feeds},}}", text) if part.strip()]
+        for expected, strip in ((split, False), (stripped, True)):
+            hashes, lengths, starts = hash_segments(view("first\n\nx", text, "\n"), feeds, stripped=strip)
+            rows = slice(starts[1], starts[2])
+            assert lengths[rows].tolist() == list(map(len, expected))
+            assert len(set(hashes[rows].tolist())) == len(set(expected))
 
 
 def test_slices_nulls_and_both_widths_of_strings_read_alike():
     texts = ["zero", "one two", None, "", "three three…", "last"]
+    expected = [naive_words(list(pieces(text)), text) if text is not None else [0] * 13 for text in texts]
     for kind in (pa.string(), pa.large_string()):
         whole = pa.array(texts, kind)
-        expected = [naive_words(text) if text is not None else [0] * 7 for text in texts]
-        assert count_words(view_text(whole)).tolist() == expected
-        assert count_words(view_text(whole[1:5])).tolist() == expected[1:5]
+        assert count_unicode(whole) == expected
+        assert count_unicode(whole[1:5]) == expected[1:5]
         assert view_text(whole[1:5]).valid.tolist() == [True, False, True, True]
-        assert count_words(view_text(whole[2:2])).shape == (0, 7)
+        assert count_unicode(whole[2:2]) == []
 
 
 def test_bytes_that_are_no_utf8_are_counted_and_never_read_past():
@@ -152,12 +247,12 @@ def test_bytes_that_are_no_utf8_are_counted_and_never_read_past():
     data = bytes(generator.choice(b"\x80\xbf\xc3\xe2\xf0\xf4\xff a.\n") for _ in range(4000))
     offsets = np.arange(0, 4001, 5, dtype=np.int64)
     array = pa.Array.from_buffers(pa.large_string(), 800, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
-    whole = count_words(view_text(array))
+    whole = count_unicode(array)
     for row in range(0, 800, 40):
         copy = pa.py_buffer(data[row * 5 : row * 5 + 5])
         alone = pa.Array.from_buffers(pa.large_string(), 1, [None, pa.py_buffer(offsets[:2]), copy])
-        assert count_words(view_text(alone))[0].tolist() == whole[row].tolist()
-        assert hash_pieces(view_text(alone), False).starts[-1] == whole[row, 2] <= 5
+        assert count_unicode(alone)[0] == whole[row]
+        assert whole[row][0] <= 5
 
 
 @pytest.mark.parametrize("stage", ["word_statistics", "line_statistics", "repetition"])
@@ -182,3 +277,40 @@ def test_a_score_does_not_depend_on_the_neighbours(stage, texts):
     assert together.schema == pa.schema(found.writes_for(found.config()))
     alone = [score(pa.record_batch({"text": pa.array([text], pa.large_string())})) for text in texts]
     assert together.to_pylist() == [row for batch in alone for row in batch.to_pylist()]
+
+
+READINGS = "● One - of\n* tWo ... (THE)\n- the . . .\u2028• end… 7\n"
+
+
+@pytest.mark.parametrize(
+    ("stage", "reading", "expected"),
+    [
+        ("word_statistics", "plain", {"words": 7, "stop_words": 2, "mean_word_length": 18 / 7}),
+        ("word_statistics", "datatrove", {"words": 9, "stop_words": 2, "alpha_ratio": 6 / 19}),
+        ("word_statistics", "dclm", {"words": 6, "stop_words": 2, "symbol_ratio": 3 / 16, "alpha_ratio": 6 / 16}),
+        ("line_statistics", "plain", {"bullet_ratio": 1 / 3, "ellipsis_line_ratio": 0}),
+        ("line_statistics", "datatrove", {"bullet_ratio": 2 / 4, "ellipsis_line_ratio": 0}),
+        ("line_statistics", "dclm", {"bullet_ratio": 3 / 3, "ellipsis_line_ratio": 0}),
+    ],
+)
+def test_each_reading_counts_what_its_rules_ask_for(stage, reading, expected):
+    found = find_stage("scorer", stage)
+    config = found.config(reading=reading, words="whitespace" if reading == "dclm" else "unicode")
+    row = found.make(config)(pa.record_batch({"text": pa.array([READINGS])})).to_pylist()[0]
+    assert {name: row[name] for name in expected} == pytest.approx(expected)
+
+
+def test_whoever_waits_for_the_compiler_is_told_once_and_only_then(tmp_path):
+    program = "import pyarrow as pa; from factory.kernels.text import view_text; from factory.kernels import lines; "
+    program += (
+        "lines.count_python_lines(view_text(pa.array(['a']))); lines._count_feeds(*view_text(pa.array(['a']))[:2])"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        ).stderr
+        for _ in range(2)
+    ]
+    assert said[0].count("compiling kernels (once per machine") == 1
+    assert said[1] == ""

@@ -1,15 +1,21 @@
 """Both readings of the repetition rules: golden vectors, and the same shares counted with Counter and lists."""
 
+import io
+import itertools
+import json
 import re
+import time
 from collections import Counter
 
 import pyarrow as pa
 import pytest
+import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from factory.core.registry import find_stage
-from factory.kernels.text import hash_pieces, view_text
+from factory.kernels.pieces import cut_unicode, pieces_of
+from factory.kernels.repetition import repeated_ngrams
 
 LINES = "the cat sat\nthe cat sat\nthe cat sat\na dog ran far away"
 GRAMS = "one two three four five six one two three four five six seven eight nine ten one two three four five"
@@ -26,10 +32,17 @@ LINE = st.lists(WORDS, max_size=5).map(" ".join)
 TEXTS = st.lists(LINE, max_size=14).map("\n".join)
 
 
-def scores(text, reading="datatrove"):
+def scores(text, reading="datatrove", words="unicode"):
     stage = find_stage("scorer", "repetition")
-    score = stage.make(stage.config(reading=reading))
+    score = stage.make(stage.config(reading=reading, words=words))
     return score(pa.record_batch({"text": pa.array([text], pa.large_string())})).to_pylist()[0]
+
+
+def real_texts(folder):
+    for path in sorted(folder.glob("*.jsonl.zst")):
+        lines = io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(path.open("rb")), "utf-8", newline="\n")
+        for line in itertools.islice(lines, 0, None, 400):
+            yield json.loads(line)["text"]
 
 
 def grams(words, n):
@@ -44,12 +57,12 @@ def naive_datatrove(text):
     if not text:
         return dict.fromkeys(scores(None))
     result = {}
-    lines = [line for line in re.split("\n+", text) if line]
-    paragraphs = [paragraph for paragraph in re.split("\n{2,}", text.strip()) if paragraph]
+    lines = re.split("\n+", text)
+    paragraphs = re.split("\n{2,}", text.strip())
     for name, items in (("line", lines), ("paragraph", paragraphs)):
         copies = after_the_first(items)
-        result[f"duplicate_{name}s"] = len(copies) / len(items) if items else None
-        result[f"duplicate_{name}_characters"] = sum(map(len, copies)) / len(text) if items else None
+        result[f"duplicate_{name}s"] = len(copies) / len(items)
+        result[f"duplicate_{name}_characters"] = sum(map(len, copies)) / len(text)
     words = text.split()
     for n in (2, 3, 4):
         top = Counter(" ".join(gram) for gram in grams(words, n)).most_common(1)
@@ -101,6 +114,8 @@ def test_both_readings_give_the_golden_vectors(vector, text, column, datatrove, 
 @example("a bb a bb a bb a bb a bb a bb a bb a bb a bb a bb a bb a bb")
 @example("a\n\na\n\nbb\na\n\nbb")
 @example("\n\n")
+@example("\na\n")
+@example(" ".join(str(number * number % 89) for number in range(400)))
 def test_the_datatrove_reading_is_what_its_definition_says(text):
     assert scores(text) == pytest.approx(naive_datatrove(text), abs=1e-6, nan_ok=True)
 
@@ -109,15 +124,34 @@ def test_the_datatrove_reading_is_what_its_definition_says(text):
 @given(TEXTS)
 @example("a bb ccc é dé a bb ccc é dé a bb ccc é dé a bb")
 @example("a\n\na\n\nbb\na\n\nbb")
+@example(" ".join(str(number * number % 89) for number in range(400)))
 def test_the_dclm_reading_is_what_its_definition_says(text):
     assert scores(text, "dclm") == pytest.approx(naive_dclm(text), abs=1e-6, nan_ok=True)
 
 
 def test_marks_are_in_the_ngrams_of_datatrove_and_not_of_dclm():
-    view = view_text(pa.array(["yes, no ..."]))
-    assert (len(hash_pieces(view, False).hashes), len(hash_pieces(view, True).hashes)) == (4, 2)
+    _, pieces = pieces_of(pa.array(["yes, no ..."]), cut_unicode)
+    assert repeated_ngrams(pieces, covering=False)[1].tolist() == [9]
+    assert repeated_ngrams(pieces, covering=True)[1].tolist() == [5]
     assert scores("a, b. a, b.")["top_2_gram"] == pytest.approx(2 * 3 / 11)
     assert scores("aa, bb. aa, bb.", "dclm")["top_2_gram"] == pytest.approx(2 * 4 / 8)
+
+
+def test_words_and_marks_are_those_of_the_cutter():
+    assert scores("a, b. a, b.", words="whitespace")["top_2_gram"] == pytest.approx(2 * 5 / 11)
+
+
+def test_real_documents_repeat_as_much_as_counted_by_hand(shared_data):
+    for text in itertools.islice(real_texts(shared_data / "corpus"), 0, None, 4):
+        text = " ".join(text[:3000].split())
+        assert scores(text, words="whitespace") == pytest.approx(naive_datatrove(text), abs=1e-6), text[:80]
+
+
+def test_a_text_of_one_word_repeats_in_linear_time():
+    begin = time.thread_time()
+    found = scores("word " * 200_000)
+    assert found["duplicate_10_grams"] == pytest.approx(0.8, abs=1e-3)
+    assert time.thread_time() - begin < 2
 
 
 def test_a_footer_repeated_forty_times_is_flagged_and_the_article_alone_is_not():

@@ -1,0 +1,222 @@
+"""The factory's rows of the side-by-side benchmark: one stage on the given files, timed after imports and a warm-up.
+
+`--how run` makes datasets as `factory run` does (supervised workers, ledger, digests, Parquet); `--how direct` calls the stages
+on Arrow batches in this process, from JSON lines to the kept JSON lines. Writes what it did and cost to OUT.report.json.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+WORDS = os.environ.get("BENCH_WORDS", "unicode")
+SIGNALS = {
+    "words": {"use": "word_statistics", "words": WORDS, "reading": "datatrove"},
+    "lines": {"use": "line_statistics", "words": WORDS, "reading": "datatrove"},
+    "repetition": {"use": "repetition", "words": WORDS},
+    "c4": {"use": "c4", "words": WORDS, "terminal_punctuation": False},
+    "fineweb": {"use": "fineweb", "words": WORDS, "after": "c4"},
+}
+RULES = {name: {"preset": name} for name in ("gopher_repetition", "gopher", "c4", "fineweb")}
+
+
+def recipe(stage: str, files: list[str], data: str) -> dict[str, Any]:
+    """The recipe of a stage over these files."""
+    archive = stage in ("extract", "pipeline")
+    folder = os.path.dirname(files[0])
+    made: dict[str, Any] = {
+        "name": "bench",
+        "store": "store",
+        "sources": {"web": {"use": "warc" if archive else "jsonl", "uri": f"{folder}/*", "snapshot": "bench"}},
+        "tokenizer": "none",
+        "max_error_share": 0.5,
+    }
+    if archive:
+        made["extract"] = [{"use": "resiliparse"}]
+    language = {"use": "fasttext_language", "model": f"{data}/lid.bin", "languages": ["en"]}
+    if stage == "lid":
+        made["scorers"] = {"language": language}
+    if stage in ("filters", "pipeline"):
+        made["scorers"] = dict(SIGNALS)
+        made["filters"] = dict(RULES)
+    if stage == "pipeline":
+        made["scorers"]["language"] = language
+        made["filters"] = {"english": {"use": "in_range", "column": "language_en", "min": 0.65}, **RULES}
+        made["linkers"] = {"near": {"use": "minhash", "scope": "snapshot"}}
+        made["filters"]["duplicate"] = {"use": "is_absent", "column": "near_duplicate_of"}
+    return made
+
+
+WANTED = {"extract": ["documents"], "lid": ["scores"], "filters": ["decisions"], "pipeline": ["decisions"]}
+
+
+def cpu() -> float:
+    """CPU seconds of this process and all below it."""
+    own = psutil.Process()
+    total = 0.0
+    for process in (own, *own.children(recursive=True)):
+        times = process.cpu_times()
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def link(files: list[str], folder: Path) -> list[str]:
+    folder.mkdir(parents=True)
+    for name in files:
+        os.symlink(os.path.abspath(name), folder / os.path.basename(name))
+    return sorted(str(path) for path in folder.iterdir())
+
+
+def tiny(files: list[str], folder: Path) -> list[str]:
+    """The beginning of the first file: enough to load everything."""
+    folder.mkdir(parents=True)
+    name = folder / os.path.basename(files[0])
+    if name.suffix == ".jsonl":
+        with open(files[0], "rb") as stream:
+            name.write_bytes(b"".join(stream.readline() for _ in range(20)))
+    else:
+        from bench_data import members
+
+        with name.open("wb") as out:
+            for number, member in enumerate(members(Path(files[0]))):
+                out.write(member)
+                if number == 20:
+                    break
+    return [str(name)]
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    from factory.execution.local import LocalExecutor
+    from factory.recipes.load import check_recipe
+    from factory.recipes.workspace import Workspace
+
+    out = Path(options.out)
+    executor = LocalExecutor(options.workers)
+    warm = recipe(options.stage, tiny(options.files * options.workers, out / "warm"), options.data)
+    with Workspace(check_recipe({**warm, "store": "warm-store"}, folder=options.out), executor) as workspace:
+        workspace.run(WANTED[options.stage])
+        asked = recipe(options.stage, link(options.files, out / "input"), options.data)
+        workspace = Workspace(check_recipe(asked, folder=options.out), executor)
+        clock = Clock()
+        outcomes = workspace.run(WANTED[options.stage])
+        clock.stop()
+        documents = next(item.manifest for item in outcomes if item.node.kind == "documents")
+        decided = [item.manifest for item in outcomes if item.node.kind == "decisions"]
+        kept = decided[0].ledger["kept"] if decided else documents.rows - sum(documents.ledger["errors"].values())
+        return {
+            **clock.spent(),
+            "docs_in": documents.rows,
+            "bytes_in": text_bytes(options, documents),
+            "docs_out": kept,
+        }
+
+
+def text_bytes(options: argparse.Namespace, documents: Any) -> int:
+    return int(documents.notes["text_bytes"])
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.started, self.wall, self.before = time.time(), time.perf_counter(), cpu()
+
+    def stop(self) -> None:
+        self.wall, self.after = time.perf_counter() - self.wall, cpu()
+
+    def spent(self) -> dict[str, float]:
+        return {"t0": self.started, "wall": self.wall, "cpu": self.after - self.before}
+
+
+def direct(options: argparse.Namespace) -> dict[str, Any]:
+    (warm,) = tiny(options.files, Path(options.out) / "warm")
+    one((options.stage, warm, options.out, options.data))
+    jobs = [(options.stage, name, options.out, options.data) for name in options.files]
+    if options.workers == 1:
+        clock = Clock()
+        made = [one(job) for job in jobs]
+        clock.stop()
+    else:
+        with ProcessPoolExecutor(options.workers, mp_context=get_context("fork")) as pool:
+            list(pool.map(int, range(options.workers)))
+            clock = Clock()
+            made = list(pool.map(one, jobs))
+            clock.stop()
+    parts: Counter[str] = Counter()
+    for item in made:
+        parts.update(item["parts"])
+    total = {name: sum(item[name] for item in made) for name in ("docs_in", "bytes_in", "docs_out")}
+    return {**clock.spent(), **total, "parts": {name: round(seconds, 4) for name, seconds in parts.items()}}
+
+
+def one(job: tuple[str, str, str, str]) -> dict[str, Any]:
+    """One file of JSON lines through the scorers and rules of a stage; the kept lines are written."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from factory.core.stage import InputFile
+    from factory.recipes.load import check_recipe
+    from factory.recipes.steps.decisions import verdicts
+
+    stage, name, out, data = job
+    checked = check_recipe(recipe(stage, [name], data), folder=out)
+    source = checked.sources[0].stage.make(checked.sources[0].config)
+    scorers = [(use, use.stage.make(use.config)) for use in checked.scorers]
+    rules = [
+        {"label": rule.label, "reads": list(rule.reads), **rule.identity, "inputs": out}
+        for rule in checked.experiments[0].rules
+    ]
+    file = InputFile(name, os.path.basename(name), os.path.getsize(name), "x")
+    parts: Counter[str] = Counter()
+    done = {"docs_in": 0, "bytes_in": 0, "docs_out": 0}
+    mark = time.process_time()
+
+    def spent(what: str) -> None:
+        nonlocal mark
+        now = time.process_time()
+        parts[what] += now - mark
+        mark = now
+
+    with open(name, "rb") as stream, open(f"{out}/{os.path.basename(name)}.kept.jsonl", "w", encoding="utf-8") as kept:
+        (piece,) = source.split(file, 1 << 40)
+        for raw in source.read(stream, piece):
+            spent("read")
+            table = pa.table({"text": raw.column("text"), "doc_id": raw.column("key"), "error": raw.column("error")})
+            (batch,) = table.to_batches()
+            for use, score in scorers:
+                made = score(batch.select(list(use.stage.reads_for(use.config))))
+                for column in made.schema.names:
+                    table = table.append_column(f"{use.label}_{column}", made.column(column))
+                spent(use.label)
+            keep = verdicts(table, rules, {}).all(axis=0) if rules else [True] * table.num_rows
+            spent("rules")
+            done["docs_in"] += batch.num_rows
+            done["bytes_in"] += pc.sum(pc.binary_length(batch.column("text"))).as_py()
+            if rules:
+                for row in raw.filter(pa.array(keep)).select(["key", "text", "url"]).to_pylist():
+                    kept.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    done["docs_out"] += 1
+            spent("write")
+    return {**done, "parts": parts}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stage", required=True, choices=sorted(WANTED))
+    parser.add_argument("--how", required=True, choices=["run", "direct"])
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--out", required=True)
+    parser.add_argument("files", nargs="+")
+    options = parser.parse_args()
+    shutil.rmtree(options.out, ignore_errors=True)
+    os.makedirs(options.out)
+    spent = run(options) if options.how == "run" else direct(options)
+    Path(f"{options.out}.report.json").write_text(json.dumps(spent))
+    print(json.dumps(spent))
