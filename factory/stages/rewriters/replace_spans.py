@@ -1,0 +1,40 @@
+"""Puts one and the same text in the place of what a scorer marked: a line feed for the odd line breaks C4 joins lines at."""
+
+import numpy as np
+import pyarrow as pa
+
+from factory.core.config import Config
+from factory.core.errors import FactoryError
+from factory.core.registry import register
+from factory.core.schema import EDITS, SPANS
+from factory.core.stage import BatchFunction
+
+
+class ReplaceSpans(Config):
+    column: str
+    replacement: str
+
+
+@register(
+    "replace_spans", version=1, reads=lambda config: (config.column,), writes={"edits": EDITS}, config=ReplaceSpans
+)
+def replace_spans(config: ReplaceSpans) -> BatchFunction:
+    def rewrite(batch: pa.RecordBatch) -> pa.RecordBatch:
+        column = batch.column(config.column)
+        if not pa.types.is_list(column.type) or not pa.types.is_struct(column.type.value_type):
+            raise FactoryError(
+                f"replace_spans takes a column of spans, and '{config.column}' holds {column.type}. "
+                "Scorers that mark spans say so in their description: `odd_breaks` of c4 is one."
+            )
+        column = column.cast(SPANS)
+        spans = column.flatten()
+        replacements = pa.repeat(pa.scalar(config.replacement), len(spans))
+        edits = pa.StructArray.from_arrays(
+            [spans.field("start"), spans.field("end"), replacements], fields=list(EDITS.value_type)
+        )
+        counts = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+        offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
+        lists = pa.ListArray.from_arrays(offsets, edits, type=EDITS, mask=column.is_null())
+        return pa.record_batch([lists], names=["edits"])
+
+    return rewrite
