@@ -88,6 +88,20 @@ def carry(method: str, stat_en: Values, stat_lang: Values, t_en: float, side: Si
     threshold = MAPS[method](source, target, t_en, side)
     if not math.isfinite(threshold):
         return Carried(None, 0.0, f"{method} gives no number for these references")
+    return guard(threshold, target, side)
+
+
+def keep_share(values: Values, keep: float, side: Side = "min") -> float:
+    """The tightest bound that at least this share of the values keeps."""
+    ranked = np.sort(_numbers(values))
+    if not ranked.size:
+        return math.nan
+    beyond = math.floor((1 - keep) * ranked.size + 1e-9)
+    return float(ranked[beyond] if side == "min" else ranked[-1 - beyond])
+
+
+def guard(threshold: float, target: Values, side: Side = "min") -> Carried:
+    """The bound with the share of the reference it removes; not used where that is nothing, or more than three quarters."""
     removed = float(np.mean(target < threshold) if side == "min" else np.mean(target > threshold))
     if removed > MOST_REMOVED:
         return Carried(None, removed, f"{threshold:.4g} would remove {removed:.0%} of the reference; not used")

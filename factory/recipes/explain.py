@@ -4,6 +4,7 @@ Told from the store: bounds and verdicts are those that decided, not those a rec
 """
 
 import json
+import os
 import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -59,7 +60,8 @@ def _origin(workspace: Workspace, row: Mapping[str, Any]) -> dict[str, Any]:
     """Where the record lies, and a command that prints its stored bytes."""
     locator = row["locator"] or {}
     uri = _input_uri(workspace, row["source"], row["snapshot"], locator.get("file"))
-    return {**locator, "uri": uri, "fetch": _fetch(uri, locator) if uri and locator else None}
+    readable = uri and locator and not os.path.isdir(uri)  # a checkout is a folder
+    return {**locator, "uri": uri, "fetch": _fetch(uri, locator) if uri and readable else None}
 
 
 def _input_uri(workspace: Workspace, source: str, snapshot: str, name: str | None) -> str | None:
@@ -67,7 +69,12 @@ def _input_uri(workspace: Workspace, source: str, snapshot: str, name: str | Non
         files = workspace.inputs.get(snapshot, {}).get(source, [])
     except FactoryError:  # the inputs are gone or moved; the store still knows the document
         return None
-    return next((file.uri for file in files if file.name == name), None)
+    found = next((file.uri for file in files if file.name == name), None)
+    if found is None and name:
+        # A slice of an index names the archive its record lies in.
+        archives = (getattr(use.config, "archive", None) for use in workspace.recipe.sources if use.label == source)
+        found = next((f"{archive.rstrip('/')}/{name}" for archive in archives if archive), None)
+    return found
 
 
 def _fetch(uri: str, locator: Mapping[str, Any]) -> str:

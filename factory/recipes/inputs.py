@@ -103,7 +103,12 @@ def _listed(source: SourceUse, pattern: str, folder: str, pins: Pins) -> Iterato
     reads = getattr(source.config, "reads_path", lambda path: True)
     paths = choose([path for path in lines if reads(path)], every=source.every, limit=source.limit_files)
     places = [below(source.base or COMMON_CRAWL, path, folder) for path in paths]
-    known = pins.of_list(lines) if isinstance(pins, _Hashes) else {}
+    if not isinstance(pins, _Hashes):
+        # Where a look is enough, the list itself is it: nobody asks for thousands of files every minute.
+        for place, path in zip(places, paths, strict=True):
+            yield _snapshot(source, place), InputFile(place, path, 0, path)
+        return
+    known = pins.of_list(lines)
     with ThreadPoolExecutor(CONCURRENCY) as pool:
         files = list(pool.map(lambda place, name: _pinned(pins, place, name, known), places, paths))
     for file in files:

@@ -1,5 +1,6 @@
 """From a recipe file to a checked Recipe: every problem found is reported at once, before anything runs."""
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ from factory.recipes.recipe import (
     Tokenizer,
     Use,
 )
-from factory.recipes.yaml import read_yaml
+from factory.recipes.yaml import MAX_BYTES, read_yaml
 from factory.training.scales import SCALES
 
 LABEL = re.compile(r"[a-z][a-z0-9_]{0,40}")
@@ -52,6 +53,7 @@ SECTIONS = (
     "max_error_share",
 )
 EXPERIMENT_SECTIONS = ("filters", "mixture")
+PRESET_SECTIONS = ("name", "source", "scorers", "rules")
 DEFAULT_PART_BYTES = 64 << 20
 NO_TOKENIZER = "none"
 
@@ -292,16 +294,11 @@ class _Checker:
         self, where: str, label: str, item: Mapping[str, Any], columns: Mapping[str, Any], scorers: list[Use]
     ) -> list[Rule]:
         self.known_keys(where, item, ("preset", "rules", "scorers"))
-        known = presets()
-        if item["preset"] not in known:
-            self.problems.append(
-                f"{where}.preset: no preset is named '{item['preset']}'.{suggest(str(item['preset']), known)}"
-            )
+        found = self.found_preset(where, item["preset"])
+        own = self.preset_scorers(where, item, found.get("scorers") or {}, scorers) if found else None
+        if found is None or own is None:
             return []
-        own = self.preset_scorers(where, item, known[item["preset"]].get("scorers") or {}, scorers)
-        if own is None:
-            return []
-        rules = dict(known[item["preset"]]["rules"])
+        rules = dict(found["rules"])
         for name, change in (item.get("rules") or {}).items():
             if name not in rules:
                 self.problems.append(
@@ -311,8 +308,16 @@ class _Checker:
                 del rules[name]
             else:
                 rules[name] = {**rules[name], **change}
-        found = [self.rule(f"{where}.{name}", f"{label}.{name}", rule, columns, own) for name, rule in rules.items()]
-        return _present(found)
+        made = [self.rule(f"{where}.{name}", f"{label}.{name}", rule, columns, own) for name, rule in rules.items()]
+        return _present(made)
+
+    def found_preset(self, where: str, name: Any) -> Mapping[str, Any] | None:
+        """A preset that ships, by its name, or one of the recipe's own, by the path of its file."""
+        try:
+            return find_preset(name, self.folder)
+        except RecipeError as error:
+            self.problems += [f"{where}.preset: {problem}" for problem in error.problems]
+            return None
 
     def preset_scorers(
         self, where: str, item: Mapping[str, Any], needs: Mapping[str, Any], scorers: list[Use]
@@ -496,6 +501,52 @@ def resolve_column(name: str, scorers: list[Use]) -> str | None:
     return f"{labels[0]}_{column}" if len(labels) == 1 else None
 
 
+def find_preset(name: Any, folder: str) -> Mapping[str, Any]:
+    """The preset of this name, or in the file at this path below `folder`; raises RecipeError when there is no such one."""
+    if isinstance(name, str) and name.endswith((".yaml", ".yml")):
+        return _own_preset(os.path.join(folder, name), name)
+    known = presets()
+    if not isinstance(name, str) or name not in known:
+        alike = [item for item in known if "/" not in item or str(name).startswith(item.split("/")[0])]
+        raise RecipeError(
+            [
+                f"no preset is named '{name}'.{suggest(str(name), alike)} A file of your own is named by its path: ./own.yaml."
+            ]
+        )
+    found: Mapping[str, Any] = known[name]
+    return found
+
+
+def _own_preset(path: str, name: str) -> Mapping[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            data = read_yaml(stream.read(MAX_BYTES + 1), name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            [f"{path} cannot be read as text: {error}. Correct the path; it starts at the recipe."]
+        ) from error
+    rules = data.get("rules") if isinstance(data, Mapping) else None
+    if not isinstance(rules, Mapping) or not rules or not all(isinstance(rule, Mapping) for rule in rules.values()):
+        raise RecipeError([f"{name} holds no rules. A preset is a map with `rules`: a map of label to rule."])
+    problems = [
+        f"{name}: unknown key '{key}'.{suggest(str(key), PRESET_SECTIONS)}"
+        for key in data
+        if key not in PRESET_SECTIONS
+    ]
+    problems += [
+        f"{name}: rules.{label}: labels are small letters, digits and _, starting with a letter."
+        for label in rules
+        if not isinstance(label, str) or not LABEL.fullmatch(label)
+    ]
+    scorers = data.get("scorers") or {}
+    if not isinstance(scorers, Mapping) or not all(isinstance(item or {}, Mapping) for item in scorers.values()):
+        problems.append(f"{name}: `scorers` is a map of stage to the settings its thresholds hold for.")
+    if problems:
+        raise RecipeError(problems)
+    found: Mapping[str, Any] = data
+    return found
+
+
 @cache
 def presets() -> dict[str, Any]:
     """Every preset that ships: name to its content. Those of a family, such as one for each language, are family/name."""
@@ -512,13 +563,11 @@ def presets() -> dict[str, Any]:
 
 def _flow(settings: Mapping[str, Any]) -> str:
     """Settings as one writes them in a line of YAML."""
-    return (
-        "{"
-        + ", ".join(
-            f"{key}: {str(value).lower() if isinstance(value, bool) else value}" for key, value in settings.items()
-        )
-        + "}"
-    )
+    plain = {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in settings.items()
+    }
+    return "{" + ", ".join(f"{key}: {value}" for key, value in plain.items()) + "}"
 
 
 def _present(items: list[Any]) -> list[Any]:

@@ -7,9 +7,10 @@ part; its rows are located by the whole file, and their keys count decompressed 
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
+import orjson
 import pyarrow as pa
 import zstandard
 
@@ -30,6 +31,7 @@ _MEMBER = re.compile(rb"(\x1f\x8b\x08)")
 # A line that decompresses to this many times the limit ends the file: a bomb, not a document.
 _HOPELESS = 16
 _LICENSES = ("license", "licence")
+_EXACT = 2.0**63
 
 
 class JsonlConfig(Config):
@@ -44,7 +46,7 @@ class JsonlConfig(Config):
     max_line_bytes: int = 32 << 20
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
     """A line, or a problem of the file at this place (`problem` set and, for a long line, its length)."""
 
     offset: int
@@ -53,44 +55,68 @@ class _Line(NamedTuple):
     problem: str | None = None
 
 
-@register("jsonl", version=1, config=JsonlConfig)
+Convert = Callable[[Row, dict[str, Any], JsonlConfig], Row]
+
+
+@register("jsonl", version=2, config=JsonlConfig)
 def jsonl(config: JsonlConfig) -> Source:
-    def records(stream: BinaryIO, part: InputPart) -> Iterator[Row | str]:
-        stream.seek(0)
-        compressed = is_compressed(part.file.name)
-        lines = _compressed_lines(stream, part, config) if compressed else _plain_lines(stream, part, config)
-        for line in lines:
-            if line.problem is None and (not line.data or line.data.isspace()):
-                yield "blank_line"
-                continue
-            place = (0, part.file.size) if compressed else (line.offset, line.length)
-            row = Row(f"{part.file.name}:{line.offset}", *place)
-            yield row._replace(error=line.problem) if line.problem else _line_row(row, line.data, config)
-
     def read(stream: BinaryIO, part: InputPart) -> Iterator[pa.RecordBatch]:
-        return batches(part, records(stream, part))
+        return batches(part, json_rows(stream, part, config, record_row))
 
-    return Source(_split, read)
+    return Source(split_lines, read)
+
+
+def json_rows(stream: BinaryIO, part: InputPart, config: JsonlConfig, convert: Convert) -> Iterator[Row | str]:
+    """The rows of the lines that begin in a part; `convert` makes one of an object."""
+    compressed = is_compressed(part.file.name)
+    for line in lines_of(stream, part, config.max_line_bytes):
+        if line.problem is None and (not line.data or line.data.isspace()):
+            yield "blank_line"
+            continue
+        place = (0, part.file.size) if compressed else (line.offset, line.length)
+        row = Row(f"{part.file.name}:{line.offset}", *place)
+        yield row._replace(error=line.problem) if line.problem else _line_row(row, line.data, config, convert)
+
+
+def lines_of(stream: BinaryIO, part: InputPart, limit: int) -> Iterator[Line]:
+    """The lines that begin in a part, of a plain file or a compressed one; of one longer than `limit` only its length."""
+    stream.seek(0)
+    read = _compressed_lines if is_compressed(part.file.name) else _plain_lines
+    return read(stream, part, limit)
 
 
 def is_compressed(name: str) -> bool:
     return name.lower().endswith((".gz", ".zst", ".zstd"))
 
 
-def _split(file: InputFile, part_bytes: int) -> list[InputPart]:
+def split_lines(file: InputFile, part_bytes: int) -> list[InputPart]:
     return whole_file(file, part_bytes) if is_compressed(file.name) else split_evenly(file, part_bytes)
 
 
-def _line_row(row: Row, data: bytes, config: JsonlConfig) -> Row:
+def _line_row(row: Row, data: bytes, config: JsonlConfig, convert: Convert) -> Row:
     try:
-        record = json.loads(data.decode().removeprefix("\ufeff"))
+        record = _parse(data)
     except UnicodeDecodeError as error:
         return row._replace(error=f"encoding: not UTF-8 at byte {error.start:,} of the line")
     except (ValueError, RecursionError) as error:
         return row._replace(error=f"json: {error}"[:300])
     if not isinstance(record, dict):
         return row._replace(error=f"json: a line holds a {type(record).__name__}, not an object")
-    return record_row(row, record, config)
+    return convert(row, record, config)
+
+
+def _parse(data: bytes) -> Any:
+    """What json.loads gives, which decides whatever the fast parser refuses (surrogates, NaN, marks, deep nesting)."""
+    try:
+        record = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return json.loads(data.decode().removeprefix("\ufeff"))
+    # The fast parser makes a float of an integer that needs more than 64 bits.
+    if isinstance(record, dict):
+        for value in record.values():
+            if type(value) is float and abs(value) >= _EXACT:
+                return json.loads(data.decode())
+    return record
 
 
 def record_row(row: Row, record: dict[str, Any], config: JsonlConfig) -> Row:
@@ -101,28 +127,36 @@ def record_row(row: Row, record: dict[str, Any], config: JsonlConfig) -> Row:
     url, title = (_string(rest.pop(name, None)) if name else None for name in (config.url, config.title))
     date = utc_seconds(rest.pop(config.date, None)) if config.date else None
     names = (config.license,) if config.license else _LICENSES
-    row = row._replace(
-        key=storable(str(key)) if isinstance(key, str | int) and key != "" else row.key,
-        url=url,
-        title=title,
-        date=date,
-        license=next((found for name in names if (found := _string(rest.pop(name, None)))), None),
-        meta=meta_json(rest),
-    )
-    if not isinstance(value, str):
+    license = next((found for name in names if (found := _string(rest.pop(name, None)))), None)
+    text = error = None
+    if isinstance(value, str):
+        text = plain_text(value)
+        if not text or text.isspace():
+            text, error = None, f"no_text: '{config.text}' is empty"
+    else:
         there = f"is {type(value).__name__}" if config.text in record else f"is not among {sorted(record)[:12]}"
-        return row._replace(error=f"no_text: '{config.text}' {there}"[:300])
-    text = plain_text(value)
-    if not text or text.isspace():
-        return row._replace(error=f"no_text: '{config.text}' is empty")
-    return row._replace(text=text)
+        error = storable(f"no_text: '{config.text}' {there}"[:300])
+    return Row(
+        storable(str(key)) if isinstance(key, str | int) and key != "" else row.key,
+        row.offset,
+        row.length,
+        text,
+        None,
+        None,
+        url,
+        date,
+        title,
+        license,
+        error,
+        meta_json(rest) if rest else None,
+    )
 
 
 def _string(value: Any) -> str | None:
     return storable(value) or None if isinstance(value, str) else None
 
 
-def _plain_lines(stream: BinaryIO, part: InputPart, config: JsonlConfig) -> Iterator[_Line]:
+def _plain_lines(stream: BinaryIO, part: InputPart, limit: int) -> Iterator[Line]:
     start = part.start
     if start:
         # The line that begins before this part is the part before's; it may end with the byte before `start`.
@@ -133,13 +167,13 @@ def _plain_lines(stream: BinaryIO, part: InputPart, config: JsonlConfig) -> Iter
         start = newline + 1
     stream.seek(start)
     blocks = iter(lambda: read_fully(stream, _BLOCK), b"")
-    for line in _lines(blocks, start, config.max_line_bytes):
+    for line in _lines(blocks, start, limit):
         if line.offset >= part.stop:
             return
         yield line
 
 
-def _lines(blocks: Iterator[bytes], start: int, limit: int, hopeless: int | None = None) -> Iterator[_Line]:
+def _lines(blocks: Iterator[bytes], start: int, limit: int, hopeless: int | None = None) -> Iterator[Line]:
     """Lines without their \\n; of one longer than `limit` the length only, and one longer than `hopeless` ends it all."""
     held: list[bytes] = []
     size = 0
@@ -161,20 +195,20 @@ def _lines(blocks: Iterator[bytes], start: int, limit: int, hopeless: int | None
         yield _line(start, held, b"", size, limit)
 
 
-def _line(start: int, held: list[bytes], last: bytes, size: int, limit: int) -> _Line:
+def _line(start: int, held: list[bytes], last: bytes, size: int, limit: int) -> Line:
     if size > limit:
-        return _Line(start, b"", size + 1, f"too_large: a line of {size:,} bytes (at most {limit:,})")
-    return _Line(start, b"".join((*held, last)) if held else last, size + 1)
+        return Line(start, b"", size + 1, f"too_large: a line of {size:,} bytes (at most {limit:,})")
+    return Line(start, b"".join((*held, last)) if held else last, size + 1)
 
 
-def _compressed_lines(stream: BinaryIO, part: InputPart, config: JsonlConfig) -> Iterator[_Line]:
+def _compressed_lines(stream: BinaryIO, part: InputPart, limit: int) -> Iterator[Line]:
     """Lines of a compressed file; damage is a line with a problem, and reading goes on at the next gzip member."""
     window = Window(stream)
     start = offset = 0
     while start < part.file.size:
         run = _Run(window, start)
-        hopeless = _HOPELESS * config.max_line_bytes
-        for line in _lines(run.blocks(), offset, config.max_line_bytes, hopeless):
+        hopeless = _HOPELESS * limit
+        for line in _lines(run.blocks(), offset, limit, hopeless):
             if run.problem and line.offset + line.length > offset + run.size:
                 break  # cut by the damage
             if line.length > hopeless:
@@ -184,7 +218,7 @@ def _compressed_lines(stream: BinaryIO, part: InputPart, config: JsonlConfig) ->
         offset += run.size
         if run.problem is None:
             return
-        yield _Line(offset, b"", 0, run.problem)
+        yield Line(offset, b"", 0, run.problem)
         offset += 1
         start = _next_member(window, run.position + 1, part.file.size)
 

@@ -4,7 +4,7 @@ A file without the asked column, or with one that is no text, is the user's mist
 that are there. A file or row group that is damaged is one row with an `error`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -14,26 +14,34 @@ from factory.core.errors import InputError
 from factory.core.registry import register
 from factory.core.stage import InputPart, Source
 from factory.stages.sources.jsonl import JsonlConfig, record_row
-from factory.stages.sources.rows import BATCH_ROWS, Row, batches
+from factory.stages.sources.rows import BATCH_BYTES, BATCH_ROWS, Row, batches
+from factory.stages.sources.tables import table_batch
 from factory.stages.sources.warc import split_evenly
 
-_READ_ROWS = BATCH_ROWS // 2
+_READ_ROWS = BATCH_ROWS
 _DAMAGE = (pa.ArrowException, OSError)
+
+
+Choose = Callable[[pa.Schema, str, JsonlConfig], list[str]]
+Convert = Callable[[pa.RecordBatch, int, tuple[int, int], str, JsonlConfig], Iterator[Row | pa.RecordBatch]]
 
 
 class ParquetConfig(JsonlConfig):
     """Names of columns, as for JSON lines; a longer text than `max_line_bytes` is an error of its row."""
 
 
-@register("parquet", version=1, config=ParquetConfig)
+@register("parquet", version=2, config=ParquetConfig)
 def parquet(config: ParquetConfig) -> Source:
     def read(stream: BinaryIO, part: InputPart) -> Iterator[pa.RecordBatch]:
-        return batches(part, _rows(stream, part, config))
+        return batches(part, parquet_rows(stream, part, config, wanted_columns, _documents))
 
     return Source(split_evenly, read)
 
 
-def _rows(stream: BinaryIO, part: InputPart, config: ParquetConfig) -> Iterator[Row]:
+def parquet_rows(
+    stream: BinaryIO, part: InputPart, config: JsonlConfig, choose: Choose, convert: Convert
+) -> Iterator[Row | pa.RecordBatch]:
+    """The rows of the row groups of a part: `choose` names the columns to read, `convert` makes rows of a batch of them."""
     stream.seek(0)
     try:
         file = pq.ParquetFile(stream)
@@ -41,7 +49,7 @@ def _rows(stream: BinaryIO, part: InputPart, config: ParquetConfig) -> Iterator[
         if part.start == 0:
             yield Row(f"{part.file.name}:0", 0, part.file.size, error=f"parquet: {error}"[:300])
         return
-    columns = _wanted(file.schema_arrow, part.file.name, config)
+    columns = choose(file.schema_arrow, part.file.name, config)
     row = 0
     for index in range(file.num_row_groups):
         group = file.metadata.row_group(index)
@@ -52,7 +60,7 @@ def _rows(stream: BinaryIO, part: InputPart, config: ParquetConfig) -> Iterator[
             done = 0
             try:
                 for batch in file.iter_batches(_READ_ROWS, row_groups=[index], columns=columns):
-                    yield from _batch_rows(batch, row + done, place, part.file.name, config)
+                    yield from convert(batch, row + done, place, part.file.name, config)
                     done += batch.num_rows
             except _DAMAGE as error:
                 detail = f"parquet: row group {index}, after {done:,} of {group.num_rows:,} rows: {error}"[:300]
@@ -60,7 +68,7 @@ def _rows(stream: BinaryIO, part: InputPart, config: ParquetConfig) -> Iterator[
         row += group.num_rows
 
 
-def _wanted(schema: pa.Schema, name: str, config: ParquetConfig) -> list[str]:
+def wanted_columns(schema: pa.Schema, name: str, config: JsonlConfig) -> list[str]:
     """The columns to read: the text and every scalar one."""
     there = ", ".join(f"{field.name} ({field.type})" for field in schema)
     position = schema.get_field_index(config.text)
@@ -71,15 +79,30 @@ def _wanted(schema: pa.Schema, name: str, config: ParquetConfig) -> list[str]:
     kind = _values(schema.field(position).type)
     if not (_is_text(kind) or _is_bytes(kind) or pa.types.is_null(kind)):
         raise InputError(f"{name}: column '{config.text}' is {kind}, not text. Its columns: {there}. Set `text:`.")
-    return [config.text, *(field.name for field in schema if field.name != config.text and _is_scalar(field.type))]
+    return [config.text, *(field.name for field in schema if field.name != config.text and is_scalar(field.type))]
 
 
-def _batch_rows(
-    batch: pa.RecordBatch, first: int, place: tuple[int, int], name: str, config: ParquetConfig
+def _documents(
+    batch: pa.RecordBatch, first: int, place: tuple[int, int], name: str, config: JsonlConfig
+) -> Iterator[Row | pa.RecordBatch]:
+    """The rows of a batch: column by column, or one by one where something in it takes a closer look."""
+    if batch.num_rows > 1 and batch.nbytes > BATCH_BYTES:
+        middle = batch.num_rows // 2
+        yield from _documents(batch.slice(0, middle), first, place, name, config)
+        yield from _documents(batch.slice(middle), first + middle, place, name, config)
+        return
+    made = table_batch(batch, first, place, name, config)
+    if made is not None:
+        yield made
+    else:
+        yield from batch_rows(batch, first, place, name, config)
+
+
+def batch_rows(
+    batch: pa.RecordBatch, first: int, place: tuple[int, int], name: str, config: JsonlConfig
 ) -> Iterator[Row]:
-    others = {
-        field.name: _plain_values(batch.column(field.name)) for field in batch.schema if field.name != config.text
-    }
+    """A row for each text of the batch, whose first is number `first` of the file."""
+    others = {field.name: plain_values(batch.column(field.name)) for field in batch.schema if field.name != config.text}
     for number, data in enumerate(_bytes_of(batch.column(config.text))):
         row = Row(f"{name}:{first + number}", *place)
         record: dict[str, Any] = {column: values[number] for column, values in others.items()}
@@ -105,7 +128,7 @@ def _bytes_of(column: pa.Array) -> list[bytes | None]:
     return values
 
 
-def _plain_values(column: pa.Array) -> list[Any]:
+def plain_values(column: pa.Array) -> list[Any]:
     kind = _values(column.type)
     if kind != column.type:
         column = column.cast(kind)
@@ -129,7 +152,7 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return any(test(kind) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view))
 
 
-def _is_scalar(kind: pa.DataType) -> bool:
+def is_scalar(kind: pa.DataType) -> bool:
     kind = _values(kind)
     dated_or_number = (
         pa.types.is_timestamp,

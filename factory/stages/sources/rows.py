@@ -8,10 +8,12 @@ plus skipped records are all records.
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import numpy as np
+import orjson
 import pyarrow as pa
 
 from factory.core.schema import RAW
@@ -23,8 +25,8 @@ BATCH_BYTES = 8 << 20
 _FILLED_LATER = ("doc_id", "source", "snapshot")
 SCHEMA = pa.schema([pa.field("key", pa.string()), *(field for field in RAW if field.name not in _FILLED_LATER)])
 
-_META_STRING = 1_000
-_META_TOTAL = 8_000
+META_STRING = 1_000
+META_TOTAL = 8_000
 
 
 class Row(NamedTuple):
@@ -34,7 +36,7 @@ class Row(NamedTuple):
     offset: int
     length: int
     text: str | None = None
-    payload: bytes | None = None
+    payload: bytes | memoryview | None = None
     content_type: str | None = None
     url: str | None = None
     date: int | None = None
@@ -44,14 +46,23 @@ class Row(NamedTuple):
     meta: str | None = None
 
 
-def batches(part: InputPart, records: Iterable[Row | str]) -> Iterator[pa.RecordBatch]:
-    """RAW batches of at most 512 rows and about 8 MB; a last batch without rows carries skipped counts that are left."""
+def batches(part: InputPart, records: Iterable[Row | str | pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """RAW batches of at most 512 rows and about 8 MB; a last batch without rows carries skipped counts that are left.
+
+    A reader of tables may yield batches of its own among the rows: they keep their place.
+    """
     rows: list[Row] = []
     size = 0
     skipped: Counter[str] = Counter()
     for record in records:
         if isinstance(record, str):
             skipped[record] += 1
+            continue
+        if isinstance(record, pa.RecordBatch):
+            if rows or skipped:
+                yield _batch(part, rows, skipped)
+                rows, size, skipped = [], 0, Counter()
+            yield record
             continue
         weight = len(record.text or "") + len(record.payload or b"")
         if rows and (len(rows) >= BATCH_ROWS or size + weight > BATCH_BYTES):
@@ -65,7 +76,7 @@ def batches(part: InputPart, records: Iterable[Row | str]) -> Iterator[pa.Record
 
 def schema_with(skipped: Mapping[str, int]) -> pa.Schema:
     """The schema of a source's batches, with the counts of what was skipped in its metadata."""
-    return SCHEMA.with_metadata({b"skipped": json.dumps(dict(sorted(skipped.items()))).encode()}) if skipped else SCHEMA
+    return SCHEMA.with_metadata({b"skipped": orjson.dumps(dict(sorted(skipped.items())))}) if skipped else SCHEMA
 
 
 def _batch(part: InputPart, rows: list[Row], skipped: Mapping[str, int]) -> pa.RecordBatch:
@@ -80,9 +91,23 @@ def _batch(part: InputPart, rows: list[Row], skipped: Mapping[str, int]) -> pa.R
     )
     hosts = [host_of(url) for url in columns["url"]]
     date = pa.array(columns["date"], pa.int64()).cast(pa.timestamp("s", tz="UTC"))
-    made = {"locator": locator, "host": pa.array(hosts, pa.string()), "date": date}
+    payload = _bytes_array(columns["payload"])
+    made = {"locator": locator, "host": pa.array(hosts, pa.string()), "date": date, "payload": payload}
     arrays = [made[field.name] if field.name in made else pa.array(columns[field.name], field.type) for field in SCHEMA]
     return pa.RecordBatch.from_arrays(arrays, schema=schema_with(skipped))
+
+
+def _bytes_array(values: Sequence[bytes | memoryview | None]) -> pa.Array:
+    """Pages as an array by one copy; Arrow's own way makes several while its buffer grows."""
+    if all(value is None for value in values):
+        return pa.nulls(len(values), pa.large_binary())
+    sizes = [0 if value is None else len(value) for value in values]
+    offsets = np.zeros(len(values) + 1, np.int64)
+    np.cumsum(sizes, out=offsets[1:])
+    valid = pa.array([value is not None for value in values])
+    data = b"".join([value for value in values if value is not None])
+    buffers = [valid.buffers()[1], pa.py_buffer(offsets), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.large_binary(), len(values), buffers)
 
 
 def plain_text(text: str) -> str:
@@ -139,17 +164,36 @@ def meta_json(fields: Mapping[str, Any]) -> str | None:
     kept: dict[str, Any] = {}
     total = 0
     for name, value in fields.items():
-        if isinstance(value, datetime):
-            value = value.isoformat()
         if isinstance(value, str):
-            value = storable(value)
-            short = len(value) <= _META_STRING
+            size = len(value)
+        elif isinstance(value, bool):
+            size = 5
+        elif isinstance(value, int):
+            size = 20 if -(1 << 63) <= value < 1 << 63 else value.bit_length()
+        elif isinstance(value, float):
+            if not math.isfinite(value):
+                continue
+            size = 20
+        elif isinstance(value, datetime):
+            value = value.isoformat()
+            size = len(value)
         else:
-            short = isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
-        if not short:
             continue
-        total += len(name) + len(str(value))
-        if total > _META_TOTAL:
+        if size > META_STRING:
+            continue
+        total += len(name) + size
+        if total > META_TOTAL:
             break
-        kept[storable(name)] = value
-    return json.dumps(kept, ensure_ascii=False, allow_nan=False) if kept else None
+        kept[name] = value
+    if not kept:
+        return None
+    try:
+        return orjson.dumps(kept).decode()
+    except (TypeError, ValueError):  # a lone surrogate, or a number of more than 64 bits
+        clean = {storable(name): storable(value) if isinstance(value, str) else value for name, value in kept.items()}
+        return json.dumps(clean, ensure_ascii=False, separators=(",", ":"))
+
+
+def merge_meta(meta: str | None, fields: Mapping[str, Any]) -> str | None:
+    """The fields of a row's `meta`, with these added; a field that is there already is replaced."""
+    return meta_json({**(json.loads(meta) if meta else {}), **fields}) if fields else meta

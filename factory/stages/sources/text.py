@@ -1,4 +1,7 @@
-"""Folders of text files (.txt, .md): a file is a document, its title the first Markdown heading."""
+"""Folders of text files (.txt, .md): a file is a document, its title the first Markdown heading.
+
+What stands above a Markdown text as its front matter (YAML or TOML) gives title, date and licence, the rest of it `meta`.
+"""
 
 import re
 from collections.abc import Iterator
@@ -9,11 +12,14 @@ import pyarrow as pa
 from factory.core.config import Config
 from factory.core.registry import register
 from factory.core.stage import InputFile, InputPart, Source
-from factory.stages.sources.rows import Row, batches, plain_text
+from factory.stages.sources.front_matter import scalar, split_front_matter
+from factory.stages.sources.rows import Row, batches, meta_json, plain_text, utc_seconds
 from factory.stages.sources.windows import read_fully
 
 _HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(.+?)(?:[ \t]+#+)?[ \t]*$")
 _FENCE = re.compile(r" {0,3}(```|~~~)")
+_MARKDOWN = (".md", ".markdown", ".mdx", ".qmd", ".rmd")
+_KNOWN = ("title", "date", "license", "licence")
 _TITLE_LINES = 200
 _TITLE = 300
 
@@ -22,7 +28,7 @@ class TextConfig(Config):
     max_file_bytes: int = 100_000_000
 
 
-@register("text", version=1, config=TextConfig)
+@register("text", version=2, config=TextConfig)
 def text(config: TextConfig) -> Source:
     def read(stream: BinaryIO, part: InputPart) -> Iterator[pa.RecordBatch]:
         stream.seek(0)
@@ -31,7 +37,7 @@ def text(config: TextConfig) -> Source:
         if len(data) > config.max_file_bytes:
             row = row._replace(error=f"too_large: more than {config.max_file_bytes:,} bytes")
         else:
-            row = _text_row(row, data)
+            row = _text_row(row, data, is_markdown=part.file.name.lower().endswith(_MARKDOWN))
         return batches(part, [row])
 
     return Source(whole_file, read)
@@ -42,14 +48,24 @@ def whole_file(file: InputFile, part_bytes: int) -> list[InputPart]:
     return [InputPart(file, 0, file.size)]
 
 
-def _text_row(row: Row, data: bytes) -> Row:
+def _text_row(row: Row, data: bytes, *, is_markdown: bool) -> Row:
     try:
         content = plain_text(data.decode())
     except UnicodeDecodeError as error:
         return row._replace(error=f"encoding: not UTF-8 at byte {error.start:,}")
     if not content or content.isspace():
         return row._replace(error="no_text: empty file")
-    return row._replace(text=content, title=_first_heading(content))
+    front, body = split_front_matter(content) if is_markdown else ({}, content)
+    if not body or body.isspace():
+        front, body = {}, content
+    known = {name: scalar(front.get(name)) for name in _KNOWN}
+    return row._replace(
+        text=body,
+        title=(known["title"] or _first_heading(body) or "")[:_TITLE] or None,
+        date=utc_seconds(known["date"]),
+        license=known["license"] or known["licence"],
+        meta=meta_json({str(name): value for name, value in front.items() if name not in _KNOWN}) if front else None,
+    )
 
 
 def _first_heading(content: str) -> str | None:

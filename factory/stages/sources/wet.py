@@ -10,19 +10,20 @@ from factory.core.config import Config
 from factory.core.registry import register
 from factory.core.stage import InputPart, Source
 from factory.stages.sources.archives import frames
+from factory.stages.sources.headers import Headers
 from factory.stages.sources.rows import Row
-from factory.stages.sources.warc import archive_source, read_headers, record_row
+from factory.stages.sources.warc import archive_source, record_row
 
 
 class WetConfig(Config):
     max_record_bytes: int = 100_000_000
 
 
-@register("wet", version=1, config=WetConfig)
+@register("wet", version=2, config=WetConfig)
 def wet(config: WetConfig) -> Source:
     def records(stream: BinaryIO, part: InputPart) -> Iterator[Row | str]:
         for frame in frames(stream, part, config.max_record_bytes):
-            kind = read_headers(frame.head).get("warc-type", "").lower() if frame.problem is None else ""
+            kind = Headers(frame.head).get("warc-type").lower() if frame.problem is None else ""
             if kind in ("response", "resource"):
                 yield kind
             else:
