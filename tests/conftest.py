@@ -34,6 +34,7 @@ os.environ.update(
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # keeps a cluster of one node on loopback
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "AWS_EC2_METADATA_DISABLED": "true",
+        "PYTHAINLP_READ_ONLY": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
     }
 )

@@ -25,6 +25,7 @@ from factory.core.errors import TaskFailed
 from factory.execution.failures import failure
 from factory.execution.tasks import POISON, Task
 
+READ_ONLY = {"PYTHAINLP_READ_ONLY": "1"}  # it would make a folder in the user's home
 # Memory that was used is kept for the next batch: a training step otherwise spends a tenth of its time in page faults.
 MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(256 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 ATTEMPTS_BEFORE_CARE = 2
@@ -56,7 +57,13 @@ class _Worker:
         ours, theirs = socket.socketpair()
         self.log: IO[bytes] = tempfile.TemporaryFile(prefix="factory-worker-")  # noqa: SIM115 (lives as long as the worker)
         command = [sys.executable, "-m", "factory.execution.worker", str(theirs.fileno()), str(threads)]
-        environment = {**os.environ, **MEMORY, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+        environment = {
+            **os.environ,
+            **MEMORY,
+            **READ_ONLY,
+            "OMP_NUM_THREADS": str(threads),
+            "TOKENIZERS_PARALLELISM": "false",
+        }
         self.process = subprocess.Popen(
             command,
             pass_fds=[theirs.fileno()],
