@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 import fsspec
 import xxhash
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import glob_translate
 
 from factory.core.errors import InputError, StoreError
 from factory.core.stage import InputFile
@@ -56,7 +58,10 @@ class Pins(Protocol):
 
 
 def source_files(source: SourceUse, folder: str, pins: Pins) -> Iterator[tuple[str, InputFile]]:
-    """Every file of a source with its snapshot; links to one file give it once, hidden and temporary files are left out."""
+    """Every file of a source with its snapshot; hidden and temporary files are left out.
+
+    A file with several names (links to it, hard links) is given once, by the first of them.
+    """
     pattern = source.uri if "://" in source.uri else os.path.normpath(os.path.join(folder, source.uri))
     find = source.stage.make(source.config).find
     if source.base is not None or is_list(source.uri):
@@ -71,21 +76,71 @@ def source_files(source: SourceUse, folder: str, pins: Pins) -> Iterator[tuple[s
         return
     fs, path = fsspec.core.url_to_fs(pattern)
     local = isinstance(fs, LocalFileSystem)
-    if any(char in path for char in "*?["):
+    if local:
+        matches = _local_matches(path)
+    elif any(char in path for char in "*?["):
         matches = fs.glob(path)
     elif fs.isdir(path):
         matches = fs.find(path)
     else:
         matches = [path] if fs.exists(path) else []
     fixed = re.split(r"[*?\[]", path)[0].rsplit("/", 1)[0]
-    seen: set[str] = set()
+    seen: set[object] = set()
     for match in sorted(matches):
-        real = os.path.realpath(match) if local else match
-        if real in seen or "/." in match[len(fixed) :] or fs.isdir(match):
-            continue  # a link to a file that is read already, a hidden or temporary file
+        if "/." in match[len(fixed) :] or fs.isdir(match):
+            continue  # a hidden or temporary file, a folder
+        real = _regular(match) if local else match
+        if real in seen:
+            continue
         seen.add(real)
         name = match[len(fixed) :].strip("/") or match.rsplit("/", 1)[-1]
         yield _snapshot(source, match), pins.pin(fs, match, name, local)
+
+
+def _local_matches(path: str) -> list[str]:
+    """What a local path, glob or folder names; unlike the globs of fsspec, also behind links to folders."""
+    if not any(char in path for char in "*?["):
+        return list(_files_below(path, None)) if os.path.isdir(path) else [path] if os.path.lexists(path) else []
+    root, _, rest = path.partition(re.split(r"[*?\[]", path)[0].rpartition("/")[0] + "/")
+    root = path[: len(path) - len(rest)].rstrip("/") or "/"
+    matching = re.compile(glob_translate(path))
+    return [match for match in _files_below(root, None if "**" in rest else rest.count("/")) if matching.match(match)]
+
+
+def _files_below(root: str, depth: int | None) -> Iterator[str]:
+    """Files of a folder and of those at most `depth` below it; each folder once, also where links make a circle."""
+    seen: set[str] = set()
+    folders, links = [root], []
+    while folders or links:
+        folder = folders.pop() if folders else links.pop(0)  # a folder goes by its own name rather than by a link's
+        real = os.path.realpath(folder)
+        if real in seen or not os.path.isdir(folder):
+            continue
+        seen.add(real)
+        deeper = depth is None or folder[len(root) :].count("/") < depth
+        try:
+            names = sorted(os.listdir(folder))
+        except PermissionError as error:
+            raise InputError(
+                f"{folder}: permission denied. Make the folder readable, or narrow the source's uri."
+            ) from error
+        for name in names:
+            path = os.path.join(folder, name)
+            if not os.path.isdir(path):
+                yield path
+            elif deeper and not name.startswith("."):
+                (links if os.path.islink(path) else folders).append(path)
+
+
+def _regular(path: str) -> object:
+    """What tells a local file from others, whatever it is called; raises InputError where there is nothing to read."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}. Remove the link, or narrow the source's uri.") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(f"{path}: neither a file nor a folder. Remove it, or narrow the source's uri.")
+    return (found.st_dev, found.st_ino) if found.st_nlink > 1 else os.path.realpath(path)
 
 
 def _one(source: SourceUse, url: str, pins: Pins) -> InputFile:
@@ -164,8 +219,8 @@ class _Hashes:
             mark = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified")
             return InputFile(fs.unstrip_protocol(path), name, int(info["size"]), identity_of(int(info["size"]), mark))
         try:
-            stat = os.stat(path)
-            key = f"{os.path.abspath(path)}:{stat.st_size}:{stat.st_mtime_ns}"
+            seen = os.stat(path)  # before the bytes are read: what changes while they are is found when a task reads them
+            key = f"{os.path.abspath(path)}:{seen.st_size}:{seen.st_mtime_ns}"
             if key not in self.known:
                 with open(path, "rb") as stream:
                     hasher = xxhash.xxh3_128()
@@ -177,7 +232,7 @@ class _Hashes:
                 f"{path}: permission denied. Make the file readable, or narrow the source's uri."
             ) from error
         self.used[key] = self.known[key]
-        return InputFile(os.path.abspath(path), name, stat.st_size, self.known[key])
+        return InputFile(os.path.abspath(path), name, seen.st_size, self.known[key], modified=seen.st_mtime_ns)
 
     def of_list(self, lines: list[str]) -> MutableMapping[str, str]:
         """What is remembered of the files of this list: address to size and mark."""

@@ -20,7 +20,8 @@ from factory.storage.store import Store
 
 def keep_files(store: Store, folder: str, files: Iterable[InputFile]) -> str:
     """Put the list of files into the store; its path."""
-    data = json.dumps([asdict(file) for file in files], sort_keys=True).encode()
+    # Another time on the same bytes must not make another list.
+    data = json.dumps([{**asdict(file), "modified": 0} for file in files], sort_keys=True).encode()
     path = f"{folder}/files-{digest_bytes(data)}.json"
     if store.size(path) != len(data):
         store.put(path, data)

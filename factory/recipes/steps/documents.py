@@ -161,7 +161,7 @@ def _documents(
             yield _finished(batch)
     if companions is not None:
         companions.check()
-    if _mark(part.file) != before or (before is not None and before[0] != part.file.size):
+    if _mark(part.file) != before or not _as_found(part.file, before):
         raise InputError(f"{part.file.uri} changed while it was read. Run again when whoever writes it is done.")
 
 
@@ -175,6 +175,11 @@ def _mark(file: InputFile) -> Any:
         return None
     stat = os.stat(file.uri)
     return stat.st_size, stat.st_mtime_ns
+
+
+def _as_found(file: InputFile, mark: Any) -> bool:
+    """Whether a file is still the one whose identity was taken: other bytes must never be kept under that identity."""
+    return mark is None or (mark[0] == file.size and file.modified in (0, mark[1]))
 
 
 def _identified(raw: pa.RecordBatch, source: str, snapshot: str) -> pa.RecordBatch:

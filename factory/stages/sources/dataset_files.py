@@ -77,7 +77,7 @@ def find_dataset(
             file = InputFile(address, path, size, content) if content else pin(address, path)
             said = json.dumps({**facts, "split": name}, sort_keys=True)
             identity = xxhash.xxh3_128_hexdigest(f"{file.identity}\x1f{said}".encode())
-            yield InputFile(file.uri, path, file.size, identity, said), place
+            yield InputFile(file.uri, path, file.size, identity, said, file.modified), place
 
 
 def _is_data(path: str) -> bool:

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from factory.stages.sources.rows import BATCH_BYTES, META_STRING, META_TOTAL, SCHEMA, host_of, utc_seconds
 
 # Host of an address, for ASCII: what rows.host_of cuts out.
-_HOST = r"(?s)^(?:[^:]|:[^/]|:/[^/])*?://(?:[^/?#\\]*@)?(?P<host>\[[^/?#\\\]]*\]|[^\[:/?#\\@][^:/?#\\@]*)"
+_HOST = r"(?s)^.*?://(?:[^/?#\\]*@)?(?P<host>[^:/?#\\@]*)"
+_ODD_HOST = r"://[^/?#\\]*[\s\[\]]"
 _SPECIAL = r'["\\\x00-\x1f]'
 _NUL, _RETURN = re.compile(rb"\x00"), re.compile(rb"\r")  # of one byte: found by memchr
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799  # of the years 1 to 9999
@@ -151,7 +152,7 @@ def _seconds(column: pa.Array | None, rows: int) -> pa.Array:
 
 
 def _hosts(url: pa.Array) -> pa.Array:
-    if not pc.all(pc.string_is_ascii(url)).as_py() or pc.any(pc.match_substring_regex(url, r"://[^/?#\\]*\s")).as_py():
+    if not pc.all(pc.string_is_ascii(url)).as_py() or pc.any(pc.match_substring_regex(url, _ODD_HOST)).as_py():
         return pa.array([host_of(value) for value in url.to_pylist()], pa.string())
     host = pc.struct_field(pc.extract_regex(url, _HOST), "host")
     host = pc.ascii_lower(pc.ascii_rtrim(host, "."))
@@ -160,22 +161,23 @@ def _hosts(url: pa.Array) -> pa.Array:
 
 def _meta(rest: dict[str, pa.Array], rows: int) -> pa.Array:
     """The remaining columns as JSON objects, in the form of rows.meta_json."""
+    nothing = pa.scalar("", pa.large_string())
     pieces, total = [], 0
     for name, column in rest.items():
         if pa.types.is_null(column.type):
             continue
         values, longest = _json_values(column)
         total += len(name) + longest
-        label = pa.scalar(f"{orjson.dumps(name).decode()}:", pa.large_string())
-        pieces.append(pc.binary_join_element_wise(label, values, pa.scalar("", pa.large_string())))
+        label = pa.scalar(f",{orjson.dumps(name).decode()}:", pa.large_string())
+        pieces.append(pc.fill_null(pc.binary_join_element_wise(label, values, nothing), nothing))
     if total > META_TOTAL:
         raise _Unusual
     if not pieces:
         return pa.nulls(rows, pa.string())
-    joined = pc.binary_join_element_wise(*pieces, pa.scalar(",", pa.large_string()), null_handling="skip")
-    opening, closing, nothing = (pa.scalar(mark, pa.large_string()) for mark in ("{", "}", ""))
-    braced = pc.binary_join_element_wise(opening, joined, closing, nothing)
-    return pc.if_else(pc.equal(joined, ""), pa.scalar(None, pa.large_string()), braced).cast(pa.string())
+    joined = pc.binary_join_element_wise(*pieces, nothing)
+    opened = pc.binary_replace_slice(joined, 0, 1, "{")
+    closed = pc.binary_join_element_wise(opened, pa.scalar("}", pa.large_string()), nothing)
+    return pc.if_else(pc.equal(joined, nothing), pa.scalar(None, pa.large_string()), closed).cast(pa.string())
 
 
 def _json_values(column: pa.Array) -> tuple[pa.Array, int]:
