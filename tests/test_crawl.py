@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from warcio.archiveiterator import ArchiveIterator
 
 from factory.core.errors import InputError
+from factory.core.robots import parse_robots
 from factory.crawl.crawler import CrawlConfig, crawl, find_links, normalise_url
 from factory.crawl.network import is_public
-from factory.crawl.robots import parse_robots
 from factory.demo.server import Answer, serve
 
 HTML = (("Content-Type", "text/html; charset=utf-8"),)

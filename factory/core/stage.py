@@ -98,7 +98,8 @@ class Training:
 class InputFile:
     """A file a source may read: `name` is its path below the snapshot, `identity` pins its content.
 
-    `facts` is what was known of it when it was found and goes into rows (a JSON object; part of `identity`).
+    `facts` is what was known of it when it was found and goes into rows (a JSON object; part of `identity`). `modified` is
+    when a local file last changed (nanoseconds), as of the look that gave its identity; it says nothing of the content.
     """
 
     uri: str
@@ -106,6 +107,7 @@ class InputFile:
     size: int
     identity: str
     facts: str = ""
+    modified: int = 0
 
 
 @dataclass(frozen=True)

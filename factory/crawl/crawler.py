@@ -30,8 +30,8 @@ from factory import __version__
 from factory.core.config import Config
 from factory.core.errors import InputError
 from factory.core.fingerprint import fingerprint
+from factory.core.robots import ALLOW_ALL, MAX_ROBOTS_BYTES, Robots, keep_out, parse_robots
 from factory.crawl.network import Network, RefusedAddress, Response, matches
-from factory.crawl.robots import ALLOW_ALL, MAX_ROBOTS_BYTES, Robots, keep_out, parse_robots
 from factory.crawl.warc_writer import Header, WarcWriter
 
 Progress = Callable[[int, int | None, str], None]

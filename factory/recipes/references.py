@@ -68,9 +68,11 @@ def make_stage(stage: Stage, config: Config, *made: Any, pinned: Mapping[str, Ma
 
 def _named(uri: str, folder: str) -> dict[str, str]:
     """The files a path, glob or folder means, by what tells them from each other: where they lie makes no difference."""
-    found = matching_files(uri, folder)
-    above = os.path.dirname(os.path.commonprefix([f"{os.path.dirname(name)}/" for name in found]))
-    return {name[len(above) + 1 :]: name for name in found}
+    found = {tuple(name.split("/")): name for name in matching_files(uri, folder)}
+    shared = 0
+    while len({parts[: shared + 1] for parts in found}) == 1 and all(len(parts) > shared + 1 for parts in found):
+        shared += 1
+    return {"/".join(parts[shared:]): name for parts, name in found.items()}
 
 
 def _read_list(name: str) -> bytes:
