@@ -73,6 +73,16 @@ def test_every_dataset_of_the_recipe_is_an_asset(project: str) -> None:
     }
 
 
+def test_a_recipe_that_only_curates_has_assets_up_to_its_decisions(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "name: curate\nsources: {web: {use: jsonl, uri: '*.jsonl', snapshot: one}}\n"
+        "scorers: {words: {use: word_statistics}}\ntokenizer: none\n"
+    )
+    keys = {spec.key.to_user_string() for spec in compose(Settings(str(recipe))).resolve_all_asset_specs()}
+    assert keys == {"inputs", "documents", "scores/words", "decisions", "report"}
+
+
 def test_only_the_changed_experiments_chain_gets_another_code_version(project: str) -> None:
     before = {spec.key: spec.code_version for spec in compose(Settings(project)).resolve_all_asset_specs()}
     Path(project).write_text(Path(project).read_text().replace("min: 40", "min: 50"))

@@ -142,3 +142,34 @@ def test_an_edit_within_a_character_is_refused():
 
 def _edit(start, end, replacement=""):
     return {"start": start, "end": end, "replacement": replacement}
+
+
+REWRITES = RECIPE.replace(
+    "linkers:", "  c4: {use: c4}\nrewrite:\n  lines: {use: remove_spans, column: c4.removed}\nlinkers:"
+)
+
+
+def test_token_ids_are_of_the_rewritten_texts_and_the_stored_texts_stay(tmp_path):
+    recipe = write_project(tmp_path)
+    with Workspace(load_recipe(str(recipe))) as plain:
+        plain.run(["encodings", "decisions"])
+        before = {name: plain.need("encodings", "", name).notes["tokens"] for name in plain.snapshots}
+        documents = [plain.need("documents", "", name).digest for name in plain.snapshots]
+    recipe.write_text(REWRITES)
+    with Workspace(load_recipe(str(recipe))) as rewritten:
+        rewritten.run(["encodings", "decisions"])
+        after = {name: rewritten.need("encodings", "", name).notes["tokens"] for name in rewritten.snapshots}
+        assert all(after[name] < before[name] for name in before)
+        assert [rewritten.need("documents", "", name).digest for name in rewritten.snapshots] == documents
+        made = export(rewritten, "raw", str(tmp_path / "out"))
+        texts = [
+            text
+            for file in made["files"]
+            for text in pq.read_table(tmp_path / "out" / file["path"])["text"].to_pylist()
+        ]
+    assert not any("Too short" in text for text in texts)
+
+
+def test_a_rewriter_reads_a_column_that_a_scorer_writes(tmp_path):
+    with pytest.raises(RecipeError, match="Did you mean 'c4_removed'"):
+        check_recipe(read_yaml(REWRITES.replace("c4.removed", "c4_removd"), "x"), folder=str(tmp_path))

@@ -166,7 +166,8 @@ def read_aligned(
 
     Raises IntegrityError when a thin part belongs to other rows than the document part's.
     """
-    table = read_part(store, document, own) if own else pa.table({})
+    found = read_part(store, document, own) if own else None
+    columns = {} if found is None else {name: found.column(name) for name in found.column_names}
     for part, names in beside:
         if part.ids != document.ids or part.rows != document.rows:
             raise IntegrityError(
@@ -174,9 +175,8 @@ def read_aligned(
             )
         if names:
             thin = read_part(store, part, list(names))
-            for stored, wanted in names.items():
-                table = table.append_column(wanted, thin.column(stored))
-    return table
+            columns.update({wanted: thin.column(stored) for stored, wanted in names.items()})
+    return pa.table(columns)
 
 
 def write_file(store: Store, folder: str, name: str, local: str, notes: Mapping[str, Any] | None = None) -> Part:

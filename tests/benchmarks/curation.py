@@ -19,7 +19,10 @@ HARNESS = ROOT.parent / "shared" / "bench"
 BENCH = ROOT / ".bench"
 # Per stage: the peers of the harness, and our rows (name, how, further environment).
 STAGES: dict[str, tuple[list[str], list[tuple[str, str, str]]]] = {
-    "extract": (["datatrove", "fastwarc+resiliparse (DCLM)", "dolma warc"], [("factory", "run", "")]),
+    "extract": (
+        ["datatrove", "fastwarc+resiliparse (DCLM)", "dolma warc"],
+        [("factory", "run", ""), ("factory, plain extraction", "run", "BENCH_EXTRACT=plain")],
+    ),
     "lid": (["datatrove", "fasttext", "fasttext_kall", "py3langid", "cld2"], [("factory", "direct", "")]),
     "filters": (
         ["datatrove", "nemo-curator (direct)", "dolma gopher_v2+c4_v2", "redpajama-v2 signals"],
@@ -29,7 +32,7 @@ STAGES: dict[str, tuple[list[str], list[tuple[str, str, str]]]] = {
             ("factory run", "run", ""),
         ],
     ),
-    "pipeline": (["datatrove"], [("factory", "run", "")]),
+    "pipeline": (["datatrove"], [("factory", "run", ""), ("factory spacy_en", "run", "BENCH_WORDS=spacy_en")]),
 }
 
 
