@@ -24,8 +24,8 @@ sources:
   topics: {{use: jsonl, uri: "data/*/*.jsonl", snapshot: "{{parent}}", part_bytes: 60000}}
 scorers:
   language: {{use: fasttext_language}}
-  words: {{use: word_statistics}}
-  lines: {{use: line_statistics}}
+  words: {{use: word_statistics, reading: datatrove}}
+  lines: {{use: line_statistics, reading: datatrove}}
   repetition: {{use: repetition}}
   quality: {{use: fasttext_quality, positives: "good/*.jsonl", negatives: topics, documents: 60, dim: 8, bucket: 2000}}
 linkers:
@@ -284,8 +284,8 @@ store: .factory
 sources: {{crawl: {{use: warc, uri: "{shared_data}/warc/crawl-2026*.warc.gz", snapshot: "{{stem}}", part_bytes: 3000000}}}}
 extract: [{{use: resiliparse}}]
 scorers:
-  words: {{use: word_statistics}}
-  lines: {{use: line_statistics}}
+  words: {{use: word_statistics, reading: datatrove}}
+  lines: {{use: line_statistics, reading: datatrove}}
   repetition: {{use: repetition}}
 linkers: {{near: {{use: minhash}}}}
 filters:

@@ -65,7 +65,7 @@ def calibrate(
     table, other = measure(texts, rules, theirs, folder), None
     if english:
         other = measure(sample_texts(english, folder, text=text, most=documents), source["rules"], scorers, folder)
-    dropped = failing(table, rules)
+    dropped = failing(measure(texts, source["rules"], {**scorers, **theirs}, folder), source["rules"])
     known = measured(rules, theirs)
     rows = [
         _rule(label, rule, table, other, dropped, known, (chosen, keep), label in fixed)
@@ -238,7 +238,7 @@ def _rule(
     row["drops_before"] = float(dropped[label].mean()) if label in dropped else None
     row |= {"drops": row["drops_before"], "made": dict(rule), "why": ""}
     stage, _, column = str(rule.get("column")).partition(".")
-    if label not in dropped:
+    if rule.get("column") not in table.column_names or label not in dropped:
         compares = find_stage("filter", rule["use"]).fit is not None
         why = "compares documents with each other" if compares else f"'{stage}' needs a trained model"
         return {**row, "why": f"{why}; stays as it is"}

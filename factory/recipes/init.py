@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from factory.core.errors import InputError, suggest
 from factory.recipes.inputs import SNAPSHOT
 from factory.recipes.load import LABEL, check_recipe
+from factory.recipes.recipe import Recipe
 from factory.recipes.references import matching_files
 from factory.recipes.yaml import read_yaml
 
@@ -28,6 +30,9 @@ TEXT_NAMES = ("text", "content", "body", "raw_content", "article", "document", "
 PEEK_LINES = 50
 PEEK_BYTES = 4 << 20
 MOST_FILES = 100_000
+# How the recipes that ship write their source and how it becomes text.
+_SOURCE_LINE = re.compile(r"^(  crawl: )\{use: warc, .*\}$", re.MULTILINE)
+_EXTRACT = re.compile(r"^extract:\n(?:  .*\n)+", re.MULTILINE)
 BYTES_PER_TOKEN = 4  # of a byte-level BPE on English prose, roughly
 # How much of a file's bytes is text in the end: a compressed crawl is mostly markup.
 TEXT_SHARE = {"warc": 0.3, "wet": 2.0, "jsonl": 0.9, "parquet": 1.5, "text": 1.0}
@@ -59,6 +64,50 @@ def draft(
     text = _text(found, name or _name(directory))
     check_recipe(read_yaml(text, "recipe.yaml"), folder=directory)
     return text, found
+
+
+def draft_from(
+    text: str, directory: str, *, uri: str | None = None, use: str | None = None, data: str | None = None
+) -> tuple[str, Found | None, list[str]]:
+    """A recipe that ships, for other files; what was found of them, and what else it names that is not there.
+
+    `uri` is read instead of the recipe's own source, `data` is where the paths that begin with `data/` lie. Comments stay.
+    """
+    if data is not None:
+        place = data.rstrip("/")
+        text = re.sub(r'"data/', lambda _: json.dumps(f"{place}/")[:-1], text)
+    found = None
+    if uri is not None:
+        if use is not None and use not in ENDINGS:
+            raise InputError(f"No source is named '{use}'.{suggest(use, ENDINGS)}")
+        found = look_at(directory, uri, use)
+        text, changed = _SOURCE_LINE.subn(lambda match: f"{match[1]}{{{_settings(found)}}}", text)
+        if changed != 1:
+            raise InputError("This recipe has no source on a line of its own. Copy it, and write your source into it.")
+        if found.use != "warc":
+            text = _EXTRACT.sub("# extract: []  # these files hold text already\n", text)
+    recipe = check_recipe(read_yaml(text, "recipe.yaml"), folder=directory)
+    return text, found, missing_files(recipe)
+
+
+def missing_files(recipe: Recipe) -> list[str]:
+    """Where a recipe names files that are not there, apart from its sources: the setting's place and the path."""
+    named: dict[str, str] = {}
+    rules = [rule for experiment in recipe.experiments for rule in experiment.rules]
+    for section, uses in (("scorers", recipe.scorers), ("linkers", recipe.linkers), ("filters", rules)):
+        for use in uses:
+            training = use.stage.train
+            samples = training.samples(use.config) if training is not None and not training.ready(use.config) else ()
+            paths = [*use.stage.files_for(use.config), *(sample.uri for sample in samples if sample.uri is not None)]
+            named.update({f"{section}.{use.label}: {path}": path for path in paths})
+    return [place for place, path in named.items() if not _is_there(path, recipe.folder)]
+
+
+def _is_there(path: str, folder: str) -> bool:
+    try:
+        return bool(matching_files(path, folder))
+    except InputError:
+        return False
 
 
 def look_at(directory: str, uri: str | None, use: str | None) -> Found:
@@ -173,10 +222,14 @@ def budget(found: Found) -> int:
     return bounded // digits * digits
 
 
-def _text(found: Found, name: str) -> str:
+def _settings(found: Found) -> str:
     settings = [f"use: {found.use}", f"uri: {json.dumps(found.uri)}", f"snapshot: {json.dumps(found.snapshot)}"]
     if found.text not in (None, "text"):
         settings.append(f"text: {json.dumps(found.text)}")
+    return ", ".join(settings)
+
+
+def _text(found: Found, name: str) -> str:
     columns = f"  # columns of the files: {', '.join(found.columns[:12])}\n" if found.columns else ""
     extract = (
         "extract:\n  - {use: resiliparse, main_content: true}  # the text of a page without menus and footers\n"
@@ -185,7 +238,7 @@ def _text(found: Found, name: str) -> str:
     )
     return TEMPLATE.format(
         name=name,
-        source=", ".join(settings),
+        source=_settings(found),
         columns=columns,
         extract=extract,
         tokens=budget(found),

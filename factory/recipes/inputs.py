@@ -101,16 +101,18 @@ def _local_matches(path: str) -> list[str]:
     """What a local path, glob or folder names; unlike the globs of fsspec, also behind links to folders."""
     if not any(char in path for char in "*?["):
         return list(_files_below(path, None)) if os.path.isdir(path) else [path] if os.path.lexists(path) else []
-    root, _, rest = path.partition(re.split(r"[*?\[]", path)[0].rpartition("/")[0] + "/")
-    root = path[: len(path) - len(rest)].rstrip("/") or "/"
+    root = re.split(r"[*?\[]", path)[0].rpartition("/")[0]
+    rest = path[len(root) + 1 :]
     matching = re.compile(glob_translate(path))
-    return [match for match in _files_below(root, None if "**" in rest else rest.count("/")) if matching.match(match)]
+    return [
+        match for match in _files_below(root or "/", None if "**" in rest else rest.count("/")) if matching.match(match)
+    ]
 
 
 def _files_below(root: str, depth: int | None) -> Iterator[str]:
     """Files of a folder and of those at most `depth` below it; each folder once, also where links make a circle."""
     seen: set[str] = set()
-    folders, links = [root], []
+    folders, links = [root], list[str]()
     while folders or links:
         folder = folders.pop() if folders else links.pop(0)  # a folder goes by its own name rather than by a link's
         real = os.path.realpath(folder)
@@ -219,7 +221,9 @@ class _Hashes:
             mark = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified")
             return InputFile(fs.unstrip_protocol(path), name, int(info["size"]), identity_of(int(info["size"]), mark))
         try:
-            seen = os.stat(path)  # before the bytes are read: what changes while they are is found when a task reads them
+            seen = os.stat(
+                path
+            )  # before the bytes are read: what changes while they are is found when a task reads them
             key = f"{os.path.abspath(path)}:{seen.st_size}:{seen.st_mtime_ns}"
             if key not in self.known:
                 with open(path, "rb") as stream:
