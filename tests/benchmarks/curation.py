@@ -21,13 +21,14 @@ BENCH = ROOT / ".bench"
 STAGES: dict[str, tuple[list[str], list[tuple[str, str, str]]]] = {
     "extract": (
         ["datatrove", "fastwarc+resiliparse (DCLM)", "dolma warc"],
-        [("factory", "run", ""), ("factory, plain extraction", "run", "BENCH_EXTRACT=plain")],
+        [("factory", "run", ""), ("factory plain extraction", "run", "BENCH_EXTRACT=plain")],
     ),
     "lid": (["datatrove", "fasttext", "fasttext_kall", "py3langid", "cld2"], [("factory", "direct", "")]),
     "filters": (
-        ["datatrove", "nemo-curator (direct)", "dolma gopher_v2+c4_v2", "redpajama-v2 signals"],
+        ["datatrove", "nemo-curator (direct)", "dolma gopher_v2+c4_v2"],
         [
             ("factory", "direct", ""),
+            ("factory Gopher only", "direct", "BENCH_RULES=gopher"),
             ("factory spacy_en", "direct", "BENCH_WORDS=spacy_en"),
             ("factory run", "run", ""),
         ],
