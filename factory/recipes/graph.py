@@ -162,11 +162,7 @@ class _Builder:
         return [use for use in uses if use.stage.train is not None]
 
     def reference_files(self, samples: list[dict[str, Any]]) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for item in samples:
-            if isinstance(item["uri"], str):
-                found.update(pin_files(item["uri"], self.recipe.folder))
-        return found
+        return pin_files([item["uri"] for item in samples if isinstance(item["uri"], str)], self.recipe.folder)
 
     def tokenizer(self, settings: Tokenizer) -> Node:
         spec = {"tokenizer": settings.model_dump(mode="json", exclude={"bos", "eos"}), "seed": self.recipe.seed}
@@ -252,11 +248,7 @@ class _Builder:
             task.label: {"metric": task.config.metric, **task.config.model_dump(mode="json", exclude={"uri"})}
             for task in self.recipe.evaluate
         }
-        pinned = {
-            name: digest
-            for task in self.recipe.evaluate
-            for name, digest in pin_files(task.config.uri, self.recipe.folder).items()
-        }
+        pinned = pin_files([task.config.uri for task in self.recipe.evaluate], self.recipe.folder)
         budget = mixture.config.model_dump()["tokens"]
         for seed in range(proxy.seeds):
             partition = f"{proxy.scale}-{seed}"

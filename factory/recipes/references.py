@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, cast
 
 import fsspec
@@ -32,12 +32,13 @@ def matching_files(uri: str, folder: str) -> list[str]:
     return [fs.unstrip_protocol(name) if "://" in uri else name for name in files]
 
 
-def pin_files(uri: str, folder: str) -> dict[str, str]:
-    """Name and content hash of each file: where the folder lies makes no difference."""
+def pin_files(uris: Iterable[str], folder: str) -> dict[str, str]:
+    """Name and content hash of each file these mean: where the folder lies makes no difference."""
+    found = {name for uri in uris for name in matching_files(uri, folder)}
     pinned = {}
-    for name in matching_files(uri, folder):
+    for short, name in sorted(_told_apart(found).items()):
         with open_file(name) as stream:
-            pinned[f"file:{os.path.basename(name)}"] = xxhash.xxh3_128_hexdigest(stream.read())
+            pinned[f"file:{short}"] = xxhash.xxh3_128_hexdigest(stream.read())
     return pinned
 
 
@@ -68,7 +69,12 @@ def make_stage(stage: Stage, config: Config, *made: Any, pinned: Mapping[str, Ma
 
 def _named(uri: str, folder: str) -> dict[str, str]:
     """The files a path, glob or folder means, by what tells them from each other: where they lie makes no difference."""
-    found = {tuple(name.split("/")): name for name in matching_files(uri, folder)}
+    return _told_apart(matching_files(uri, folder))
+
+
+def _told_apart(names: Iterable[str]) -> dict[str, str]:
+    """Full names by what is below the folder they have in common: two files of one name in two folders are two."""
+    found = {tuple(name.split("/")): name for name in names}
     shared = 0
     while len({parts[: shared + 1] for parts in found}) == 1 and all(len(parts) > shared + 1 for parts in found):
         shared += 1

@@ -15,7 +15,7 @@ from factory.core.manifest import Part
 from factory.core.registry import find_stage
 from factory.execution.tasks import Context, Payload, Task
 from factory.recipes.recipe import Use
-from factory.recipes.references import check_sha256, read_texts
+from factory.recipes.references import check_sha256, pin_files, read_texts
 from factory.recipes.work import Bench, Made, Work
 from factory.storage.parts import read_part, write_file
 from factory.storage.store import Store
@@ -41,6 +41,7 @@ def _payload(bench: Bench, work: Work) -> dict[str, Any]:
         "folder": work.folder,
         "inputs": recipe.folder,
         "seed": recipe.seed,
+        "files": dict(work.node.files),
     }
     payload["documents"] = [part.to_json() for manifest in work.of("documents") for part in manifest.parts]
     own: dict[str, Any]
@@ -68,8 +69,8 @@ def make(payload: Payload, context: Context) -> dict[str, Any]:
     with store.scratch() as scratch:
         if payload["ready"]:
             metrics: dict[str, Any] = {"fetched": True}
-            uri, sha256 = payload["ready"]
-            name = _fetch(uri, sha256, payload["inputs"], scratch)
+            uri, _ = payload["ready"]
+            name = _fetch(uri, payload["files"]["sha256"], payload["inputs"], scratch)
         elif "tokenizer" in payload:
             name, metrics = _train_tokenizer(store, payload, scratch)
         else:
@@ -104,6 +105,9 @@ def _train_stage(store: Store, payload: Payload, scratch: str) -> tuple[str, dic
             texts[item.role] = sample(store, payload["documents"], item.documents, payload["seed"], source=item.source)
         if not texts[item.role]:
             raise InputError(f"{stage.name}: no documents to learn from as '{item.role}' ({item.uri or item.source}).")
+    uris = [item.uri for item in stage.train.samples(config) if item.uri is not None]
+    if pin_files(uris, payload["inputs"]) != payload["files"]:
+        raise InputError(f"{stage.name}: a file of {', '.join(uris)} changed while the recipe ran. Run it again.")
     metrics = stage.train.fit(config, texts, scratch, payload["seed"])
     return stage.train.file, metrics
 

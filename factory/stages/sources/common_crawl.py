@@ -55,7 +55,7 @@ _CDX = {
 }
 _CDX_LINE = re.compile(rb"\S{1,5000} \d{1,17} (\{.*\})\s*")
 _MAX_LINE = 1 << 20
-_HEAD_END = re.compile(rb"\r*\n\r*\n")
+_HEAD_END = re.compile(rb"\n\r*\n")
 _SUBSET = re.compile(r"(?:^|/)subset=([a-z]+)/")
 
 

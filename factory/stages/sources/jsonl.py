@@ -17,6 +17,7 @@ import zstandard
 from factory.core.config import Config
 from factory.core.registry import register
 from factory.core.stage import InputFile, InputPart, Source
+from factory.stages.sources.expansion import BOMB, is_bomb
 from factory.stages.sources.rows import Row, batches, meta_json, plain_text, storable, utc_seconds
 from factory.stages.sources.text import whole_file
 from factory.stages.sources.warc import split_evenly
@@ -219,6 +220,8 @@ def _compressed_lines(stream: BinaryIO, part: InputPart, limit: int) -> Iterator
         if run.problem is None:
             return
         yield Line(offset, b"", 0, run.problem)
+        if run.problem == BOMB:
+            return
         offset += 1
         start = _next_member(window, run.position + 1, part.file.size)
 
@@ -231,6 +234,8 @@ class _Run:
         self.size = 0
         self.problem: str | None = None
         self._window = window
+        self._start = start
+        self._reached = start
 
     def blocks(self) -> Iterator[bytes]:
         while magic := self._window.get(self.position, 4):
@@ -244,12 +249,16 @@ class _Run:
             for piece in pieces:
                 self.size += len(piece)
                 yield piece
+                if is_bomb(unpacked=self.size, packed=self._reached - self._start):
+                    self.problem = BOMB
+                    return
             if self.problem:
                 return
 
     def _gzip(self) -> Iterator[bytes]:
         member = MemberReader(self._window, self.position)
         while piece := member.read(_BLOCK):
+            self._reached = member.position
             yield piece
         self.problem = member.problem
         if member.problem is None:
@@ -268,6 +277,7 @@ class _Run:
                 self.problem = f"zstd: {error}"
                 return
             self.position += len(data) - len(frame.unused_data)
+            self._reached = self.position
             if piece:
                 yield piece
 

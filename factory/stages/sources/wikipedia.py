@@ -20,6 +20,7 @@ from pydantic import Field
 from factory.core.config import Config
 from factory.core.registry import register
 from factory.core.stage import InputFile, InputPart, Source
+from factory.stages.sources.expansion import BOMB, is_bomb
 from factory.stages.sources.rows import Row, batches, meta_json, plain_text, utc_seconds
 from factory.stages.sources.text import whole_file
 from factory.stages.sources.warc import split_evenly
@@ -133,7 +134,7 @@ def _bz2(stream: BinaryIO, part: InputPart) -> Iterator[Piece]:
     """Streams that begin at or after the part's start; after damage, from the next stream on."""
     start = _next_stream(stream, part.start, part.stop) if part.start else 0
     while start is not None and start < part.file.size:
-        position, decoder, problem = start, bz2.BZ2Decompressor(), None
+        position, decoder, problem, given = start, bz2.BZ2Decompressor(), None, 0
         while not decoder.eof:
             block = b""
             if decoder.needs_input:
@@ -150,6 +151,10 @@ def _bz2(stream: BinaryIO, part: InputPart) -> Iterator[Piece]:
                 break
             if data:
                 yield Piece(start, data)
+            given += len(data)
+            if is_bomb(unpacked=given, packed=position - start):
+                problem = BOMB
+                break
         if problem:
             yield Piece(start, b"", problem)
             start = _next_stream(stream, start + 1, part.file.size)
@@ -172,7 +177,7 @@ def _next_stream(stream: BinaryIO, start: int, stop: int) -> int | None:
 
 def _gzip(stream: BinaryIO, part: InputPart) -> Iterator[Piece]:
     stream.seek(0)
-    inflater, held, begun = zlib.decompressobj(31), b"", False
+    inflater, held, begun, given = zlib.decompressobj(31), b"", False, 0
     while held or (held := read_fully(stream, _BLOCK)):
         begun = True
         try:
@@ -184,6 +189,10 @@ def _gzip(stream: BinaryIO, part: InputPart) -> Iterator[Piece]:
         if inflater.eof:
             held, inflater, begun = inflater.unused_data, zlib.decompressobj(31), False
         yield Piece(0, data)
+        given += len(data)
+        if is_bomb(unpacked=given, packed=stream.tell()):
+            yield Piece(0, b"", BOMB)
+            return
     if begun:
         yield Piece(0, b"", "truncated: the file ends within a gzip member")
 

@@ -48,7 +48,8 @@ _EMPTY_BRACKETS = re.compile(r"[ \t]?[(（][ \t,;:]{0,20}[)）]")
 _BROKEN_BRACKET = re.compile(r"([(（])[ \t]{0,5}[;,][ \t]{0,5}")
 _SPACES = re.compile(r"[ \t\xa0]{2,}")
 _ATTRIBUTES = re.compile(
-    r'[ \t]*(?:[A-Za-z][\w:-]{0,40}[ \t]*=[ \t]*(?:"[^"]{0,500}"|\'[^\']{0,500}\'|[^\s"\'|]{1,200})[ \t]*){1,20}'
+    # What was taken is not given back: a value may hold what looks like more attributes, in more ways than can be tried.
+    r'[ \t]*+(?:[A-Za-z][\w:-]{0,40}+[ \t]*+=[ \t]*+(?:"[^"]{0,500}+"|\'[^\']{0,500}+\'|[^\s"\'|]{1,200}+)[ \t]*+){1,20}+'
 )
 _LITERAL = re.compile("\0(\\d{1,9})\0")
 
