@@ -396,7 +396,8 @@ def test_licence_meta_is_read_where_there_is_no_link():
 
 def test_lists_of_prose_are_main_content_and_lists_of_links_are_not():
     html = """<body><p>Intro.</p><ul><li>see <a href=a>this long link</a> and that<ul><li>inner</ul></li></ul>
-    <ul><li><a href=a>Home</a></li><li><a href=b>News</a></li></ul><div><ul><li><b><a href=c>Term</a></b>: what it is</ul></div>"""
+    <ul><li><a href=a>Home</a></li><li><a href=b>News</a></li></ul>
+    <div><ul><li><b><a href=c>Term</a></b>: what it is</ul></div>"""
     text = extract(html)[0]["text"]
     assert [line.strip() for line in text.split("\n") if line] == [
         "Intro.", "• see this long link and that", "• inner", "• Term: what it is"
@@ -452,7 +453,8 @@ FORMS = {
     "stack exchange": lambda tex: f'<span class="math-container">${html.escape(tex)}$</span>',
     "pandoc": lambda tex: rf'<span class="math inline">\({html.escape(tex)}\)</span>',
 }
-RENDERER = """<script>MathJax = {tex: {inlineMath: [['$', '$'], ['\\\\(', '\\\\)']]}};</script><script src="mathjax@3/tex.js"></script>"""
+RENDERER = r"""<script>MathJax = {tex: {inlineMath: [['$', '$'], ['\\(', '\\)']]}};</script>
+<script src="mathjax@3/tex.js"></script>"""
 
 
 @cache
@@ -525,9 +527,11 @@ CODE = 'def f(x):\n\treturn  "a  b"   # `x`\n\n\n    <tag> & "q"'
 def test_code_comes_back_byte_for_byte_with_its_language(extractor):
     lines = "<br>".join(html.escape(line) for line in CODE.split("\n"))
     blocks = [
-        f'<div class="highlight-python notranslate"><div class="highlight"><pre><span></span>{html.escape(CODE)}\n</pre></div></div>',
+        '<div class="highlight-python notranslate"><div class="highlight">'
+        f"<pre><span></span>{html.escape(CODE)}\n</pre></div></div>",
         f'<pre><code class="language-python">{html.escape(CODE)}</code></pre>',
-        f'<table class="highlight-python"><tr><td class="linenos"><pre>1\n2</pre></td><td><pre>{html.escape(CODE)}</pre></td></tr></table>',
+        '<table class="highlight-python"><tr><td class="linenos"><pre>1\n2</pre></td>'
+        f"<td><pre>{html.escape(CODE)}</pre></td></tr></table>",
         f'<pre class="brush: python">{lines}</pre>',
         f'<ul><li>an item with <pre data-lang="python">{html.escape(CODE)}</pre></li></ul>',
     ]
@@ -647,7 +651,13 @@ def factory(*arguments):
 
 
 def test_extractors_are_shown_side_by_side(tmp_path):
-    item = {"id": "1", "source": "mine", "html": TABLES, "gold_text": "Before. Only layout,", "must_contain": ["Before."]}
+    item = {
+        "id": "1",
+        "source": "mine",
+        "html": TABLES,
+        "gold_text": "Before. Only layout,",
+        "must_contain": ["Before."],
+    }
     (tmp_path / "gold.jsonl").write_text(json.dumps(item) + "\n")
     (tmp_path / "page.html").write_text(page("Other words of a page."))
     places = [tmp_path / "page.html", "--gold", tmp_path / "gold.jsonl"]

@@ -519,10 +519,23 @@ def test_a_scorer_that_raises_or_dies_on_a_row_leaves_that_row_without_a_score(d
     assert any(
         "RuntimeError: this text is not to my taste" in cause for cause in outcomes["scores"].manifest.notes["causes"]
     )
-    assert outcomes["decisions"].manifest.ledger == {"rows": 6, "kept": 3, "dropped": {"long": 3}, "errors": {}}
+    ledger = {"rows": 6, "kept": 3, "dropped": {"long": 1}, "errors": {"crashed": 2}}
+    assert outcomes["decisions"].manifest.ledger == ledger
     strict = workspace(data, source, FaultExecutor(1), max_error_share=0.1, **sections, experiments={"all": {}})
     with strict, pytest.raises(LedgerError, match="computed: 2 of 6 rows could not be computed: crashed: "):
         strict.run(["decisions"])
+
+
+def test_a_document_whose_score_crashed_is_not_kept_by_a_rule_that_asks_for_absence(data, faulty_stages):
+    (data / "a.jsonl").write_bytes(lines("four", "RAISE", *("x" * n for n in range(1, 40))))
+    sections = {
+        "scorers": {"size": {"use": "brittle_scorer"}},
+        "filters": {"without": {"use": "is_absent", "column": "size_length"}},
+    }
+    with workspace(data, {"a": {"use": "jsonl", "uri": "*.jsonl"}}, FaultExecutor(1), **sections) as made:
+        (outcome,) = [outcome for outcome in made.run(["decisions"]) if outcome.node.kind == "decisions"]
+    assert outcome.manifest.ledger["kept"] == 0
+    assert outcome.manifest.ledger["errors"] == {"crashed": 1}
 
 
 # Files that are not what they seem

@@ -90,8 +90,8 @@ def test_a_row_that_raises_costs_that_row_alone():
             raise RuntimeError("cannot")
         return pa.RecordBatch.from_pydict({"length": pa.array([len(value) for value in values])})
 
-    def failed(row: pa.RecordBatch, cause: str) -> pa.RecordBatch:
-        assert cause == "crashed: RuntimeError: cannot"
+    def failed(row: pa.RecordBatch, number: int, cause: str) -> pa.RecordBatch:
+        assert (number, cause) == (1, "crashed: RuntimeError: cannot")
         return pa.RecordBatch.from_pydict({"length": pa.array([None], pa.int64())})
 
     batch = pa.RecordBatch.from_pydict({"text": ["a", "bad", "ccc"]})

@@ -25,7 +25,7 @@ class Part:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return dict(vars(self))  # not asdict: it would copy every number of the notes, one by one
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Part":

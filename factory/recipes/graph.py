@@ -7,7 +7,7 @@ from typing import Any
 from factory.core.fingerprint import fingerprint
 from factory.core.manifest import dataset_name
 from factory.recipes.inputs import Inputs
-from factory.recipes.recipe import Experiment, Mixture, Recipe, Tokenizer, Use
+from factory.recipes.recipe import Experiment, Mixture, Recipe, Rule, Tokenizer, Use
 from factory.recipes.references import pin_files, pin_model, pin_stage
 from factory.recipes.scale import proxy_scale
 
@@ -28,7 +28,7 @@ KINDS = (
     "leaderboard",
 )
 # Raised when a step itself (not a stage) would make something else of the same inputs.
-STEP_VERSIONS = dict.fromkeys(KINDS, 1)
+STEP_VERSIONS = {**dict.fromkeys(KINDS, 1), "decisions": 2}
 COLUMN_KINDS = ("scores", "keys", "encodings")
 
 
@@ -81,6 +81,11 @@ def build_graph(recipe: Recipe, inputs: Inputs) -> dict[str, Node]:
         nodes.append(builder.leaderboard())
     rank = {kind: index for index, kind in enumerate(KINDS)}
     return {node.name: node for node in sorted(nodes, key=lambda node: rank[node.kind])}
+
+
+def reads_of(use: Use) -> tuple[str, ...]:
+    """The columns a rule or a rewriter reads."""
+    return use.reads if isinstance(use, Rule) else use.stage.reads_for(use.config)
 
 
 def column_owners(recipe: Recipe) -> dict[str, tuple[str, str, str]]:
@@ -221,7 +226,9 @@ class _Builder:
             "rules": [{"label": rule.label, "reads": rule.reads, **self.identity(rule)} for rule in experiment.rules],
             "seed": self.recipe.seed,
         }
-        read = {owners[name][:2] for rule in experiment.rules for name in rule.reads if name in owners}
+        reads = [name for use in (*experiment.rules, *self.recipe.rewrite) for name in reads_of(use)]
+        read = {owners[name][:2] for name in reads if name in owners}
+        read |= {("keys", label) for kind, label in read if kind == "links"}
         upstream = [dataset_name("documents", "", snapshot)]
         if self.recipe.tokenizer is not None:
             upstream.append(dataset_name("encodings", "", snapshot))

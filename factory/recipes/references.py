@@ -6,6 +6,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, BinaryIO, cast
 
 import fsspec
@@ -105,8 +106,8 @@ def pin_model(uri: str, sha256: str | None, folder: str) -> dict[str, str]:
 def check_sha256(name: str, sha256: str | None) -> str:
     """The sha256 of a local file; raises InputError when it is missing or not the expected one."""
     try:
-        with open(name, "rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        seen = os.stat(name)
+        found = _sha256(name, seen.st_size, seen.st_mtime_ns)
     except OSError as error:
         raise InputError(f"model '{name}': {error.strerror}. Correct the path in the recipe.") from error
     if sha256 is not None and found != sha256:
@@ -114,6 +115,13 @@ def check_sha256(name: str, sha256: str | None) -> str:
             f"model '{name}': sha256 is {found}, the recipe says {sha256}. It is not the model that was meant."
         )
     return found
+
+
+@lru_cache(maxsize=64)
+def _sha256(name: str, size: int, modified: int) -> str:
+    """Of a file as it was at that time: models are large, and asked for by every plan."""
+    with open(name, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def open_file(uri: str) -> BinaryIO:

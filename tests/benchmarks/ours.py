@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     out = Path(options.out)
     executor = LocalExecutor(options.workers)
     warm = recipe(options.stage, tiny(options.files * options.workers, out / "warm"), options.data)
-    with Workspace(check_recipe({**warm, "store": "warm-store"}, folder=options.out), executor) as workspace:
+    with Workspace(check_recipe({**warm, "name": "warm"}, folder=options.out), executor) as workspace:
         workspace.run(WANTED[options.stage])
         asked = recipe(options.stage, link(options.files, out / "input"), options.data)
         workspace = Workspace(check_recipe(asked, folder=options.out), executor)

@@ -10,16 +10,19 @@ from factory.execution.tasks import Context
 
 CAUSES_KEPT = 5
 
+# What stands in for a row that could not be done: the row as a batch of one, its number, and why.
+OnFailure = Callable[[pa.RecordBatch, int, str], pa.RecordBatch]
+
 
 @dataclass
 class Failures:
     """Rows a stage could not do, counted, with the first causes."""
 
-    count: int = 0
+    rows: list[int] = field(default_factory=list)
     causes: list[str] = field(default_factory=list)
 
-    def add(self, cause: str) -> None:
-        self.count += 1
+    def add(self, row: int, cause: str) -> None:
+        self.rows.append(row)
         if len(self.causes) < CAUSES_KEPT:
             self.causes.append(cause)
 
@@ -29,9 +32,9 @@ def apply(
     batch: pa.RecordBatch,
     first_row: int,
     context: Context,
-    on_failure: Callable[[pa.RecordBatch, str], pa.RecordBatch],
+    on_failure: OnFailure,
 ) -> pa.RecordBatch:
-    """The function's output for a batch. Where it raises, or a row is poison, that row's output is `on_failure(row, cause)`."""
+    """The function's output for a batch. Where it raises, or a row is poison, that row's output is `on_failure`'s."""
     rows = range(first_row, first_row + batch.num_rows)
     if not context.careful and not any(row in context.poison for row in rows):
         try:
@@ -47,16 +50,16 @@ def _one(
     row: pa.RecordBatch,
     number: int,
     context: Context,
-    on_failure: Callable[[pa.RecordBatch, str], pa.RecordBatch],
+    on_failure: OnFailure,
 ) -> pa.RecordBatch:
     if number in context.poison:
-        return on_failure(row, f"crashed: {context.poison[number]}")
+        return on_failure(row, number, f"crashed: {context.poison[number]}")
     if context.careful:
         context.at(number)
     try:
         return _checked(function(row), row)
     except Exception as error:
-        return on_failure(row, f"crashed: {type(error).__name__}: {str(error)[:200]}")
+        return on_failure(row, number, f"crashed: {type(error).__name__}: {str(error)[:200]}")
 
 
 def _checked(made: pa.RecordBatch, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -65,13 +68,11 @@ def _checked(made: pa.RecordBatch, batch: pa.RecordBatch) -> pa.RecordBatch:
     return made
 
 
-def null_rows(
-    columns: Mapping[str, pa.DataType], failures: Failures
-) -> Callable[[pa.RecordBatch, str], pa.RecordBatch]:
-    """An `on_failure` that leaves every column null and counts the row."""
+def null_rows(columns: Mapping[str, pa.DataType], failures: Failures, offset: int = 0) -> OnFailure:
+    """An `on_failure` that leaves every column null and notes the row, whose number in the part is `number - offset`."""
 
-    def nulls(row: pa.RecordBatch, cause: str) -> pa.RecordBatch:
-        failures.add(cause)
+    def nulls(row: pa.RecordBatch, number: int, cause: str) -> pa.RecordBatch:
+        failures.add(number - offset, cause)
         return pa.RecordBatch.from_arrays(
             [pa.nulls(1, kind) for kind in columns.values()], schema=pa.schema(list(columns.items()))
         )

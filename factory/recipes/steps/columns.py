@@ -137,7 +137,7 @@ def make(payload: Payload, context: Context) -> dict[str, Any]:
     for first, batch in batches(table, BATCH_ROWS):
         for position, column in enumerate(columns):
             rows = column.table.select(list(column.reads)).slice(first, batch.num_rows)
-            column.chunks.append(_made_of(column, rows, position * table.num_rows + first, context))
+            column.chunks.append(_made_of(column, rows, position * table.num_rows, first, context))
     return {
         column.name: write_thin_part(
             store, column.folder, document, column.writes, column.chunks, notes=partial(_notes, column)
@@ -156,10 +156,11 @@ def _with_beside(store: Store, document: Part, table: pa.Table, column: Mapping[
     return table.combine_chunks()
 
 
-def _made_of(column: _Column, rows: pa.Table, first: int, context: Context) -> pa.RecordBatch:
+def _made_of(column: _Column, rows: pa.Table, offset: int, first: int, context: Context) -> pa.RecordBatch:
     schema = pa.schema(list(column.writes.items()))
     (batch,) = rows.to_batches() or [pa.RecordBatch.from_pylist([], schema=rows.schema)]
-    made = apply(column.function, batch, first, context, null_rows(column.writes, column.failures))
+    on_failure = null_rows(column.writes, column.failures, offset)
+    made = apply(column.function, batch, offset + first, context, on_failure)
     return made.select(schema.names).cast(schema)
 
 
@@ -168,7 +169,8 @@ def _notes(column: _Column) -> dict[str, Any]:
     plain = [name for name, kind in column.writes.items() if not pa.types.is_nested(kind) and kind != pa.uint64()]
     notes: dict[str, Any] = {
         "histograms": {name: histogram(table.column(name)) for name in plain},
-        "failed": column.failures.count,
+        "failed": len(column.failures.rows),
+        "failed_rows": sorted(column.failures.rows),
         "causes": column.failures.causes,
     }
     if "tokens" in column.writes and "ids" in column.writes:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from factory.core.decisions import DECISION, add_funnels, failed_labels, funnel_counts
 from factory.core.fingerprint import canonical_json, fingerprint
@@ -18,6 +19,8 @@ from factory.recipes.references import make_stage
 from factory.recipes.work import Bench, Made, Work
 from factory.storage.parts import find_part, read_aligned, write_thin_part
 from factory.storage.store import Store
+
+FAILED = "crashed: a column that decides about it could not be computed"
 
 
 def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
@@ -79,6 +82,9 @@ def _payload(bench: Bench, work: Work) -> dict[str, Any]:
             if name in owners:
                 kind, label, stored = owners[name]
                 wanted.setdefault((kind, label), {})[stored] = name
+    # Not for their columns: a document that could not be linked, or cannot be rewritten, is not to be kept.
+    for manifest in (*work.of("scores"), *work.of("keys")):
+        wanted.setdefault((manifest.kind, manifest.label), {})
     documents = work.one("documents")
     own = sorted({name for rule in experiment.rules for name in rule.reads if name not in owners})
     beside: dict[str, list[tuple[dict[str, Any], dict[str, str]]]] = {part.digest: [] for part in documents.parts}
@@ -149,7 +155,15 @@ def decide(payload: Payload, context: Context) -> dict[str, Any]:
 def _columns(store: Store, item: Mapping[str, Any]) -> pa.Table:
     document = Part.from_json(item["document"])
     beside = [(Part.from_json(part), names) for part, names in item["beside"]]
-    return read_aligned(store, document, beside, own=sorted({"doc_id", "error", *item["own"]})).combine_chunks()
+    table = read_aligned(store, document, beside, own=sorted({"doc_id", "error", *item["own"]})).combine_chunks()
+    failed = np.zeros(table.num_rows, np.bool_)
+    for part, _ in beside:
+        failed[part.notes.get("failed_rows", [])] = True
+    if not failed.any():
+        return table
+    # What could not be computed is no verdict: null would pass a rule that asks for absence.
+    error = pc.if_else(pa.array(failed), FAILED, table.column("error").combine_chunks())
+    return table.set_column(table.schema.get_field_index("error"), "error", error)
 
 
 def verdicts(table: pa.Table, rules: list[dict[str, Any]], fitted: Mapping[str, Any]) -> np.ndarray:

@@ -212,7 +212,7 @@ def _extracted(extract: BatchFunction, batch: pa.RecordBatch, row: int, context:
         ]
         return pa.RecordBatch.from_arrays(columns, schema=schema)
 
-    def failed(one: pa.RecordBatch, cause: str) -> pa.RecordBatch:
+    def failed(one: pa.RecordBatch, number: int, cause: str) -> pa.RecordBatch:
         meta = one.column("meta")[0].as_py()
         row = {"text": None, "title": None, "license": None, "error": cause, "meta": meta}
         return pa.RecordBatch.from_pylist([row], schema=schema)
