@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from factory.core.errors import FactoryError, IntegrityError
 from factory.kernels.bags import hash_words
 from factory.kernels.text import view_text
-from factory.stages.fasttext_models import END, Shape, load, load_predictor, one_line, train
+from factory.stages.fasttext_models import END, Shape, load, one_line, train
 from factory.stages.scorers import fasttext_language as language
 from factory.stages.scorers import fasttext_quality as quality
 

@@ -5,6 +5,7 @@ on Arrow batches in this process, from JSON lines to the kept JSON lines. Writes
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -41,7 +42,14 @@ def recipe(stage: str, files: list[str], data: str) -> dict[str, Any]:
     made: dict[str, Any] = {
         "name": "bench",
         "store": "store",
-        "sources": {"web": {"use": "warc" if archive else "jsonl", "uri": f"{folder}/*", "snapshot": "bench"}},
+        "sources": {
+            "web": {
+                "use": "warc" if archive else "jsonl",
+                "uri": f"{folder}/*",
+                "snapshot": "bench",
+                "part_bytes": 4 << 20,
+            }
+        },
         "tokenizer": "none",
         "max_error_share": 0.5,
     }
@@ -81,22 +89,19 @@ def link(files: list[str], folder: Path) -> list[str]:
     return sorted(str(path) for path in folder.iterdir())
 
 
-def tiny(files: list[str], folder: Path) -> list[str]:
-    """The beginning of the first file: enough to load everything."""
-    folder.mkdir(parents=True)
-    name = folder / os.path.basename(files[0])
-    if name.suffix == ".jsonl":
-        with open(files[0], "rb") as stream:
-            name.write_bytes(b"".join(stream.readline() for _ in range(20)))
-    else:
-        from bench_data import members
+def tiny(files: list[str], folder: Path, count: int = 1) -> list[str]:
+    """The beginning of the first file, cut into as many files as there are workers: enough to load everything."""
+    from bench_data import members
 
-        with name.open("wb") as out:
-            for number, member in enumerate(members(Path(files[0]))):
-                out.write(member)
-                if number == 20:
-                    break
-    return [str(name)]
+    folder.mkdir(parents=True)
+    ending = os.path.basename(files[0]).partition(".")[2]
+    lines = ending.endswith("jsonl")
+    source = open(files[0], "rb") if lines else members(Path(files[0]))  # noqa: SIM115 (closed with the process)
+    made = []
+    for number in range(count):
+        made.append(folder / f"warm-{number}.{ending}")
+        made[-1].write_bytes(b"".join(itertools.islice(source, 25)))
+    return [str(name) for name in made]
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -106,7 +111,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     out = Path(options.out)
     executor = LocalExecutor(options.workers)
-    warm = recipe(options.stage, tiny(options.files * options.workers, out / "warm"), options.data)
+    warm = recipe(options.stage, tiny(options.files, out / "warm", options.workers), options.data)
     with Workspace(check_recipe({**warm, "name": "warm"}, folder=options.out), executor) as workspace:
         workspace.run(WANTED[options.stage])
         asked = recipe(options.stage, link(options.files, out / "input"), options.data)
