@@ -250,6 +250,7 @@ HARD = {
     "katex": b'<span class="katex">' * N,
     "rows": b"<table>" + b"<tr><td>a<td>b" * 6_000,
     "links": b"<ul><li><a href=x>" * 400 + b"words",
+    "formatting": b"<p>words" + b"<a><b><i>" * 400_000,
 }
 
 

@@ -16,11 +16,13 @@ from factory.kernels.text import Bytes, Integers
 
 _LONG_TAG = 20_000
 _LISTS = 256
+_FIRST = 10  # numbers found before the ranges of lists
 _ROOM = b" " * (2 * LANES)
 
 
 class Look(NamedTuple):
-    """`depth`: how many `div` and `article` are open at once, at most; `list_depth` the same of lists. `tags` that open.
+    """`depth`: how many `div` and `article` are open at once, at most; `list_depth` the same of lists, `formatting` of what
+    the parser opens again in every block (`b`, `i`, `font` …). `tags` that open.
 
     `long_tag`: some tag is longer than 20,000 bytes. `lists` are the byte ranges of the outermost `ul`s, the first 256 that
     are closed.
@@ -28,6 +30,7 @@ class Look(NamedTuple):
 
     depth: int
     list_depth: int
+    formatting: int
     tags: int
     long_tag: bool
     has_nul: bool
@@ -39,13 +42,15 @@ class Look(NamedTuple):
 
 def look_at(page: bytes) -> Look:
     """What one pass over a page shows."""
-    found = np.zeros(9 + 2 * _LISTS, np.int64)
+    found = np.zeros(_FIRST + 2 * _LISTS, np.int64)
     # Room on both sides for instructions that look at many bytes at once.
     _look(np.frombuffer(b"".join((b" ", page, _ROOM)), np.uint8), found)
-    depth, long_tag, nul, license, commons, json_ld, lists, indent, tags = found[:9].tolist()
-    ranges = found[9 : 9 + 2 * lists].tolist()
+    depth, long_tag, nul, license, commons, json_ld, lists, indent, tags, formatting = found[:_FIRST].tolist()
+    ranges = found[_FIRST : _FIRST + 2 * lists].tolist()
     pairs = [(start - 1, min(end - 1, len(page))) for start, end in zip(ranges[::2], ranges[1::2], strict=True)]
-    return Look(depth, indent, tags, bool(long_tag), bool(nul), bool(license), bool(commons), bool(json_ld), pairs)
+    return Look(
+        depth, indent, formatting, tags, bool(long_tag), bool(nul), bool(license), bool(commons), bool(json_ld), pairs
+    )
 
 
 @bare_inner
@@ -96,6 +101,28 @@ def _is_other_list(data: Bytes, at: int) -> bool:
         and data[at + 2] | 32 == 110
         and data[at + 3] | 32 == 117
         and _is_name_end(data, at + 4)
+    )
+
+
+@bare_inner
+def _is_formatting(data: Bytes, at: int) -> bool:
+    """The names of the list of active formatting elements (HTML standard, 13.2.4.3), the longer ones by three letters."""
+    n = len(data)
+    first = data[at] | 32
+    if _is_name_end(data, at + 1):
+        return bool(first == 97 or first == 98 or first == 105 or first == 115 or first == 117)
+    if at + 2 >= n:
+        return False
+    second, third = data[at + 1] | 32, data[at + 2] | 32
+    if _is_name_end(data, at + 2):
+        return bool((first == 101 and second == 109) or (first == 116 and second == 116))
+    return bool(
+        (first == 98 and second == 105 and third == 103)
+        or (first == 99 and second == 111 and third == 100)
+        or (first == 102 and second == 111 and third == 110)
+        or (first == 110 and second == 111 and third == 98)
+        or (first == 115 and second == 109 and third == 97)
+        or (first == 115 and second == 116 and third == 114)
     )
 
 
@@ -164,8 +191,9 @@ def _closed_within(data: Bytes, start: int, stop: int) -> bool:
 def _look(data: Bytes, found: Integers) -> None:
     n = len(data)
     depth = deepest = indent = deepest_indent = list_depth = tags = list_start = lists = 0
+    formats = most_formats = 0
     tag = -1
-    room = (len(found) - 9) // 2
+    room = (len(found) - _FIRST) // 2
     base = 1
     while base + LANES < n:
         brackets = uint64(equal_bytes(data, base, uint8(60)))
@@ -225,9 +253,12 @@ def _look(data: Bytes, found: Integers) -> None:
                         end = at + 2
                         while end < n and data[end] != 62:
                             end += 1
-                        found[9 + 2 * lists] = list_start
-                        found[10 + 2 * lists] = end + 1
+                        found[_FIRST + 2 * lists] = list_start
+                        found[_FIRST + 1 + 2 * lists] = end + 1
                         lists += 1
+            elif _is_formatting(data, at):
+                formats = max(formats - 1, 0) if closing else formats + 1
+                most_formats = max(most_formats, formats)
         base += LANES
     if tag >= 0 and n - tag > _LONG_TAG and not _closed_within(data, tag, n):
         found[1] = 1
@@ -235,3 +266,4 @@ def _look(data: Bytes, found: Integers) -> None:
     found[6] = lists
     found[7] = deepest_indent
     found[8] = tags
+    found[9] = most_formats
