@@ -124,3 +124,15 @@ def test_documents_without_text_are_errors_not_documents(tmp_path):
 def test_every_kind_of_stage_is_found_by_its_module_name():
     for kind, name in (("scorer", "word_statistics"), ("source", "warc"), ("filter", "in_range"), ("mixer", "natural")):
         assert find_stage(kind, name).name == name
+
+
+def test_two_sources_with_files_of_one_name_keep_their_own_documents(tmp_path):
+    for label, texts in (("a", ["one", "two"]), ("b", [])):
+        (tmp_path / label / "s").mkdir(parents=True)
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+        (tmp_path / label / "s" / "part.jsonl").write_text(lines or "\n\n")
+    sources = {label: {"use": "jsonl", "uri": f"{label}/*/*.jsonl"} for label in "ab"}
+    recipe = check_recipe({"name": "two", "sources": sources, "tokenizer": "none"}, folder=str(tmp_path))
+    with Workspace(recipe, LocalExecutor(2)) as workspace:
+        workspace.run(["documents"])
+        assert workspace.need("documents", "", "s").rows == 2

@@ -33,6 +33,7 @@ def register(
     train: Training | None = None,
     fit: Callable[[Any, pa.Table], dict[str, Any]] | None = None,
     files: Callable[[Any], tuple[str, ...]] | None = None,
+    packages: Callable[[Any], tuple[str, ...]] | None = None,
 ) -> Callable[[Make], Make]:
     """Put the decorated factory into the catalogue under its kind, which is the folder its module lies in."""
 
@@ -46,7 +47,9 @@ def register(
             raise TypeError(f"two {kind}s are named '{name}': {known.make.__module__} and {make.__module__}")
         module_doc = inspect.getmodule(make).__doc__ or ""  # type: ignore[union-attr]
         doc = inspect.cleandoc(module_doc).split("\n\n")[0].replace("\n", " ")
-        _stages[kind, name] = Stage(name, kind, version, config, make, reads, writes or {}, train, fit, files, doc)
+        _stages[kind, name] = Stage(
+            name, kind, version, config, make, reads, writes or {}, train, fit, files, packages, doc
+        )
         return make
 
     return decorate

@@ -6,6 +6,8 @@ tables are loaded there); the function it returns is pure.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as release
 from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
@@ -31,6 +33,13 @@ KINDS = {
 }
 
 
+def installed(package: str) -> str | None:
+    try:
+        return release(package)
+    except PackageNotFoundError:
+        return None
+
+
 @dataclass(frozen=True)
 class Stage:
     """One entry of the catalogue.
@@ -40,7 +49,8 @@ class Stage:
     filter that compares documents with each other, gets one snapshot's table (its columns and `doc_id`, only documents no
     other rule drops) and returns plain numbers; `make` then gets them as `make(config, fitted)`. `files(config)`, on a
     scorer, linker or filter, says which files beside the recipe the stage needs (word lists, block lists, tables); their
-    content is part of its identity, and `make` gets it as `make(..., files=files)`.
+    content is part of its identity, and `make` gets it as `make(..., files=files)`. `packages(config)` are libraries whose
+    release decides the output; the installed versions are part of the identity.
     """
 
     name: str
@@ -53,10 +63,15 @@ class Stage:
     train: "Training | None" = None
     fit: Callable[[Any, pa.Table], dict[str, Any]] | None = None
     files: Callable[[Any], tuple[str, ...]] | None = None
+    packages: Callable[[Any], tuple[str, ...]] | None = None
     doc: str = ""
 
     def reads_for(self, config: Config) -> tuple[str, ...]:
         return self.reads(config) if callable(self.reads) else self.reads
+
+    def packages_for(self, config: Config) -> dict[str, str | None]:
+        """The installed versions of the libraries that decide the output; None for one that is not installed."""
+        return {name: installed(name) for name in (self.packages(config) if self.packages is not None else ())}
 
     def files_for(self, config: Config) -> tuple[str, ...]:
         return self.files(config) if self.files is not None else ()

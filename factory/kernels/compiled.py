@@ -1,7 +1,8 @@
 """How a Python function becomes a machine loop: without the interpreter lock, kept on disk, compiled at its first call.
 
 A compiled kernel is kept under the name, size and time of *its own* file. A kernel must therefore call compiled functions
-of its own module only: a change in another module would go unnoticed and the stale machine code would run. The
+of its own module only: a change in another module would go unnoticed and the stale machine code would run. The same is
+true of a constant it takes from another module: who changes one touches the modules that read it. The
 instructions of `factory.kernels.lanes` are the exception, as part of the language.
 
 Kernels lie beside their source, or in numba's folder of the user where that cannot be written, or in NUMBA_CACHE_DIR.

@@ -65,7 +65,7 @@ def calibrate(
     table, other = measure(texts, rules, theirs, folder), None
     if english:
         other = measure(sample_texts(english, folder, text=text, most=documents), source["rules"], scorers, folder)
-    dropped = failing(measure(texts, source["rules"], {**scorers, **theirs}, folder), source["rules"])
+    dropped = failing(measure(texts, source["rules"], {**scorers, **theirs}, folder), source["rules"], folder)
     known = measured(rules, theirs)
     rows = [
         _rule(label, rule, table, other, dropped, known, (chosen, keep), label in fixed)
@@ -77,7 +77,7 @@ def calibrate(
         "scorers": theirs,
         "rules": {row["rule"]: row["made"] for row in rows if row["made"] is not None},
     }
-    after = failing(measure(texts, made["rules"], theirs, folder), made["rules"])
+    after = failing(measure(texts, made["rules"], theirs, folder), made["rules"], folder)
     for row in rows:
         if row["rule"] in after:
             row["drops"] = float(after[row["rule"]].mean())

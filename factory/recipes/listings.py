@@ -63,15 +63,17 @@ def read_list(uri: str) -> list[str]:
 
         try:
             with fsspec.open(uri, "rb") as stream:
-                data = stream.read(_MAX_LIST)
+                data = stream.read(_MAX_LIST + 1)
         except FileNotFoundError as error:
             raise InputError(f"{uri}: there is no such list of paths. Correct the uri.") from error
     if data.startswith(b"\x1f\x8b"):
         try:
             with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
-                data = packed.read(_MAX_LIST)
+                data = packed.read(_MAX_LIST + 1)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{uri}: the list of paths is damaged: {error}. Fetch it again.") from error
+    if len(data) > _MAX_LIST:
+        raise InputError(f"{uri}: a list of more than {_MAX_LIST:,} bytes. Split it, and name the pieces as sources.")
     try:
         lines = [line.strip() for line in data.decode().split("\n")]
     except UnicodeDecodeError as error:

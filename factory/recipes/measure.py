@@ -86,7 +86,7 @@ def measure(texts: Iterable[str], rules: Rules, scorers: Scorers, folder: str) -
     return pa.Table.from_batches(batches).combine_chunks()
 
 
-def failing(table: pa.Table, rules: Rules) -> dict[str, npt.NDArray[np.bool_]]:
+def failing(table: pa.Table, rules: Rules, folder: str) -> dict[str, npt.NDArray[np.bool_]]:
     """For each rule that this table can judge, which documents fail it; rules that compare documents are left out."""
     found = {}
     for label, rule in rules.items():
@@ -96,7 +96,8 @@ def failing(table: pa.Table, rules: Rules) -> dict[str, npt.NDArray[np.bool_]]:
         if stage.fit is not None or not set(stage.reads_for(config)) <= set(table.column_names):
             continue
         (batch,) = table.select(list(stage.reads_for(config))).to_batches()
-        keep = stage.make(config)(batch).column("keep").to_numpy(zero_copy_only=False)
+        judge = make_stage(stage, config, pinned=pin_stage(stage, config, folder), folder=folder)
+        keep = judge(batch).column("keep").to_numpy(zero_copy_only=False)
         found[label] = ~keep
     return found
 

@@ -26,10 +26,12 @@ class Use(Settings):
     @property
     def identity(self) -> dict[str, Any]:
         """What of it decides the output: goes into the fingerprint, without the label."""
+        packages = self.stage.packages_for(self.config)
         return {
             "stage": self.stage.name,
             "version": self.stage.version,
             "settings": self.config.model_dump(mode="json"),
+            **({"packages": packages} if packages else {}),
         }
 
     @property

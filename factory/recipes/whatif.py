@@ -16,10 +16,12 @@ from pydantic import ValidationError
 
 from factory.core.config import config_problems
 from factory.core.errors import FactoryError, InputError, suggest
+from factory.core.registry import find_stage
+from factory.recipes.graph import column_owners
 from factory.recipes.lookup import Current, Place, describe_rule
 from factory.recipes.recipe import Rule
 from factory.recipes.references import pin_stage
-from factory.recipes.steps.decisions import fit_rules, verdicts
+from factory.recipes.steps.decisions import fit_rules, verdicts, with_failures
 from factory.recipes.workspace import Workspace
 
 OFF = "off"
@@ -165,7 +167,10 @@ def _with_setting(rule: dict[str, Any], setting: str, value: str, change: str) -
         made = config(**{**rule["settings"], setting: parsed})
     except ValidationError as error:
         raise InputError(f"'{change}': " + "; ".join(config_problems(rule["label"], error, config))) from None
-    return {**rule, "settings": made.model_dump(mode="json")}
+    stage = find_stage("filter", rule["stage"])
+    reads = [name for name in stage.reads_for(made) if name != "doc_id"]
+    pinned = pin_stage(stage, made, rule["inputs"])
+    return {**rule, "settings": made.model_dump(mode="json"), "reads": reads, "files": pinned}
 
 
 def _rules(workspace: Workspace, experiment: str) -> list[dict[str, Any]]:
@@ -191,6 +196,9 @@ def _tables(current: Current, rules: Sequence[dict[str, Any]], wanted: Sequence[
         if name not in current.snapshots:
             raise FactoryError(f"No snapshot is named '{name}'.{suggest(name, current.snapshots)}")
     names = sorted({name for rule in rules for name in rule["reads"]} - {"doc_id", "error", "source"})
+    owners = column_owners(current.workspace.recipe)
+    owned = {owners[name][:2] for name in names if name in owners} | {("encodings", "")}
+    read = sorted(owned | {("keys", label) for kind, label in owned if kind == "links"})
     tables: dict[str, list[pa.Table]] = {}
     places: dict[str, list[Place]] = {}
     for snapshot, part in current.documents():
@@ -205,7 +213,9 @@ def _tables(current: Current, rules: Sequence[dict[str, Any]], wanted: Sequence[
         encoded = current.beside("encodings", "", snapshot, part)
         if encoded is not None:
             columns["tokens"] = current.thin(encoded, "tokens")
-        tables.setdefault(snapshot, []).append(pa.table(columns))
+        stands = [current.beside(*dataset, snapshot, part) for dataset in read]
+        table = with_failures(pa.table(columns).combine_chunks(), [beside for beside in stands if beside is not None])
+        tables.setdefault(snapshot, []).append(table)
         places.setdefault(snapshot, []).append(Place(snapshot, part, 0))
     return [Snapshot(name, pa.concat_tables(found).combine_chunks(), places[name]) for name, found in tables.items()]
 

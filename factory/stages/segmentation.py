@@ -70,6 +70,21 @@ def cutter_for(language: str, script: str | None = None) -> str:
     return _BY_SCRIPT.get(script, "unicode")
 
 
+PACKAGES = {
+    "spacy_en": ("spacy",),
+    "jieba_zh": ("jieba",),
+    "sudachi_ja": ("sudachipy", "sudachidict_core"),
+    "pythainlp_th": ("pythainlp",),
+    "kiwi_ko": ("kiwipiepy", "kiwipiepy_model"),
+    "auto": ("jieba", "sudachipy", "sudachidict_core", "pythainlp"),
+}
+
+
+def word_packages(config: Any) -> tuple[str, ...]:
+    """The libraries whose release decides how a stage with the setting `words` cuts."""
+    return PACKAGES.get(config.words, ())
+
+
 @cache
 def find_cutter(name: str) -> Any:
     """The cutter of this name, a function from TextView to Cut, made once per process; raises FactoryError for others."""

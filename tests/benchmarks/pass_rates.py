@@ -95,7 +95,7 @@ def judged(texts: list[str], preset: str, folder: str = ".") -> dict[str, np.nda
         rules["alphabetic"] = {**rules["alphabetic"], "column": "word_statistics.alpha_word_ratio"}
     elif variant:
         scorers = {stage: {**(settings or {}), "words": variant} for stage, settings in scorers.items()}
-    return failing(measure(texts, rules, scorers, folder), rules)
+    return failing(measure(texts, rules, scorers, folder), rules, folder)
 
 
 def rates(texts: list[str], preset: str, folder: str = ".") -> tuple[float, dict[str, float]]:

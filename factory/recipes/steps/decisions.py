@@ -1,7 +1,7 @@
 """Decisions: every rule of an experiment on every document of a snapshot, every verdict kept."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,13 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
         name = work.node.name
         for item in whole.payload["parts"]:
             found = fitted.get(name, {}).get("fitted", {})
-            beside = {"beside": [part["digest"] for part, _ in item["beside"]], "fitted": canonical_json(found)}
+            # A row that failed and one that has no value look the same in a column, and so in its digest.
+            failures = [part["notes"].get("failed_rows", []) for part, _ in item["beside"]]
+            beside = {
+                "beside": [part["digest"] for part, _ in item["beside"]],
+                "failed": failures if any(failures) else [],
+                "fitted": canonical_json(found),
+            }
             folder = f"{work.folder}/{fingerprint(beside)}"
             document = Part.from_json(item["document"])
             part = find_part(bench.store, folder, document.digest)
@@ -156,12 +162,19 @@ def _columns(store: Store, item: Mapping[str, Any]) -> pa.Table:
     document = Part.from_json(item["document"])
     beside = [(Part.from_json(part), names) for part, names in item["beside"]]
     table = read_aligned(store, document, beside, own=sorted({"doc_id", "error", *item["own"]})).combine_chunks()
+    return with_failures(table, [part for part, _ in beside])
+
+
+def with_failures(table: pa.Table, beside: Iterable[Part]) -> pa.Table:
+    """The table, with an `error` where a column of the parts beside it could not be computed.
+
+    That is no verdict: null would pass a rule that asks for absence.
+    """
     failed = np.zeros(table.num_rows, np.bool_)
-    for part, _ in beside:
+    for part in beside:
         failed[part.notes.get("failed_rows", [])] = True
     if not failed.any():
         return table
-    # What could not be computed is no verdict: null would pass a rule that asks for absence.
     error = pc.if_else(pa.array(failed), FAILED, table.column("error").combine_chunks())
     return table.set_column(table.schema.get_field_index("error"), "error", error)
 

@@ -33,28 +33,23 @@ EXTRACTED = ("text", "title", "license", "error", "meta")
 def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
     """Documents of several snapshots: one task for each part of an input file that was not read before."""
     planned = {work.node.name: list(_planned(bench, work.node)) for work in works}
-    done: dict[str, dict[str, Part]] = {name: {} for name in planned}
+    done: dict[tuple[str, str], Part] = {}
     tasks = []
     for name, payloads in planned.items():
         for payload in payloads:
             part = _find(bench.store, payload)
             if part is not None:
-                done[name][payload["name"]] = part
+                done[payload["folder"], payload["name"]] = part
             else:
-                weight = payload["part"]["stop"] - payload["part"]["start"]
-                tasks.append(
-                    Task(
-                        f"{name} {payload['part']['file']['name']}+{payload['part']['start']}",
-                        f"{__name__}:make",
-                        payload,
-                        weight,
-                    )
-                )
+                described = payload["part"]
+                # With the label: two sources may hold files of one name.
+                called = f"{name} {payload['label']}:{described['file']['name']}+{described['start']}"
+                weight = described["stop"] - described["start"]
+                tasks.append(Task(called, f"{__name__}:make", payload, weight))
     results = bench.run_tasks("documents", tasks)
     for task in tasks:
-        part = Part.from_json(results[task.name]["part"])
-        done[task.name.split(" ", 1)[0]][task.payload["name"]] = part
-    return {name: _made([done[name][p["name"]] for p in payloads]) for name, payloads in planned.items()}
+        done[task.payload["folder"], task.payload["name"]] = Part.from_json(results[task.name]["part"])
+    return {name: _made([done[p["folder"], p["name"]] for p in payloads]) for name, payloads in planned.items()}
 
 
 def _find(store: Store, payload: Payload) -> Part | None:

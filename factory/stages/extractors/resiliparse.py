@@ -49,7 +49,14 @@ class ResiliparseConfig(PageConfig):
     comments: bool = False
 
 
-@register("resiliparse", version=2, reads=READS, writes=WRITES, config=ResiliparseConfig)
+@register(
+    "resiliparse",
+    version=2,
+    reads=READS,
+    writes=WRITES,
+    config=ResiliparseConfig,
+    packages=lambda config: ("resiliparse",),
+)
 def resiliparse(config: ResiliparseConfig) -> BatchFunction:
     from factory.stages.extractors.structure import encode, is_structured
 

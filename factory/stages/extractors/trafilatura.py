@@ -40,7 +40,14 @@ class TrafilaturaConfig(PageConfig):
     max_tags: int = 20_000
 
 
-@register("trafilatura", version=1, reads=READS, writes=WRITES, config=TrafilaturaConfig)
+@register(
+    "trafilatura",
+    version=1,
+    reads=READS,
+    writes=WRITES,
+    config=TrafilaturaConfig,
+    packages=lambda config: ("trafilatura", "htmldate", "justext", "lxml"),
+)
 def trafilatura(config: TrafilaturaConfig) -> BatchFunction:
     import logging
 

@@ -97,8 +97,10 @@ def _table(bounds: Bounds | None, files: Files) -> dict[str, float]:
         return {}
     if not isinstance(bounds, str):
         return dict(bounds)
+    if bounds not in files:
+        raise InputError(f"in_range_by: the table '{bounds}' has not been read. This is a bug of who made the filter.")
     found: dict[str, float] = {}
-    for name, content in files.get(bounds, {}).items():
+    for name, content in files[bounds].items():
         if len(content) > MAX_TABLE_BYTES:
             raise InputError(f"{name}: larger than {MAX_TABLE_BYTES:,} bytes; a map from group to number is meant.")
         found.update(_read(name, content))

@@ -30,7 +30,14 @@ _PLAIN = "^[\\t\\n\\f\\r -~]*$"
 Edit = tuple[int, int, str]
 
 
-@register("repair_encoding", version=1, reads=("text",), writes={"edits": EDITS}, config=NoSettings)
+@register(
+    "repair_encoding",
+    version=1,
+    reads=("text",),
+    writes={"edits": EDITS},
+    config=NoSettings,
+    packages=lambda config: ("ftfy",),
+)
 def repair_encoding(config: NoSettings) -> BatchFunction:
     def rewrite(batch: pa.RecordBatch) -> pa.RecordBatch:
         texts = batch.column("text")

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from factory.core.config import Config
 from factory.core.registry import register
 from factory.core.stage import BatchFunction, Files
-from factory.stages.segmentation import find_cutter
+from factory.stages.segmentation import Words, find_cutter, word_packages
 from factory.stages.word_lists import read_entries
 
 COLUMNS = {"hits": pa.uint32(), "distinct": pa.uint32(), "per_1000_words": pa.float32()}
@@ -28,7 +28,7 @@ class Settings(Config):
     allow: tuple[str, ...] = ()
     language: str = "en"
     anywhere: bool | None = None
-    words: str = "unicode"
+    words: Words = "unicode"
 
 
 @register(
@@ -38,6 +38,7 @@ class Settings(Config):
     writes=COLUMNS,
     config=Settings,
     files=lambda config: () if config.file is None else (config.file,),
+    packages=word_packages,
 )
 def bad_words(config: Settings, files: Files | None = None) -> BatchFunction:
     # Not above: importing numba takes longer than checking a recipe.

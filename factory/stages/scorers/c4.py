@@ -17,7 +17,7 @@ from factory.core.registry import register
 from factory.core.schema import SPANS
 from factory.core.stage import BatchFunction
 from factory.stages.line_rules import C4Lines
-from factory.stages.segmentation import Words
+from factory.stages.segmentation import Words, word_packages
 
 COUNTS = (
     *("lines", "kept_lines", "long_word_lines", "unpunctuated_lines", "short_lines", "javascript_lines"),
@@ -37,7 +37,7 @@ class C4(C4Lines):
     words: Words = "unicode"
 
 
-@register("c4", version=1, reads=("text",), writes=COLUMNS, config=C4)
+@register("c4", version=1, reads=("text",), writes=COLUMNS, config=C4, packages=word_packages)
 def c4(config: C4) -> BatchFunction:
     # Not above: importing numba takes longer than checking a recipe.
     import numpy as np

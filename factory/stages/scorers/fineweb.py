@@ -17,7 +17,7 @@ from factory.core.config import Config
 from factory.core.registry import register
 from factory.core.stage import BatchFunction
 from factory.stages.line_rules import C4Lines
-from factory.stages.segmentation import Words
+from factory.stages.segmentation import Words, word_packages
 
 NAMES = ("line_punctuation_ratio", "short_line_ratio", "duplicate_line_character_ratio", "newline_word_ratio")
 COLUMNS = {name: pa.float32() for name in NAMES}
@@ -33,7 +33,7 @@ class FineWeb(Config):
     c4: C4Lines = C4Lines(terminal_punctuation=False)  # as FineWeb has it
 
 
-@register("fineweb", version=1, reads=("text",), writes=COLUMNS, config=FineWeb)
+@register("fineweb", version=1, reads=("text",), writes=COLUMNS, config=FineWeb, packages=word_packages)
 def fineweb(config: FineWeb) -> BatchFunction:
     # Not above: importing numba takes longer than checking a recipe.
     from factory.kernels.c4 import LineRules, count_kept_pieces, edit_texts, lines_of, select_texts

@@ -16,7 +16,7 @@ import pyarrow as pa
 from factory.core.config import Config
 from factory.core.registry import register
 from factory.core.stage import BatchFunction
-from factory.stages.segmentation import Words
+from factory.stages.segmentation import Words, word_packages
 
 COLUMNS = {
     "lines": pa.uint32(),
@@ -34,7 +34,7 @@ class LineStatistics(Config):
     reading: Literal["plain", "datatrove", "dclm"] = "plain"
 
 
-@register("line_statistics", version=2, reads=("text",), writes=COLUMNS, config=LineStatistics)
+@register("line_statistics", version=2, reads=("text",), writes=COLUMNS, config=LineStatistics, packages=word_packages)
 def line_statistics(config: LineStatistics) -> BatchFunction:
     # Not above: importing numba takes longer than checking a recipe.
     import numpy as np

@@ -15,18 +15,18 @@ from pydantic import Field
 from factory.core.config import Config
 from factory.core.registry import register
 from factory.core.stage import BatchFunction
-from factory.stages.segmentation import find_cutter
+from factory.stages.segmentation import Words, find_cutter, word_packages
 
 COLUMNS = {"repetitions": pa.uint32(), "period": pa.uint32()}
 
 
 class Settings(Config):
     over: Literal["words", "bytes"] = "words"
-    words: str = "unicode"
+    words: Words = "unicode"
     longest_period: int = Field(default=13, ge=1, le=1000)
 
 
-@register("repeated_runs", version=1, reads=("text",), writes=COLUMNS, config=Settings)
+@register("repeated_runs", version=1, reads=("text",), writes=COLUMNS, config=Settings, packages=word_packages)
 def repeated_runs(config: Settings) -> BatchFunction:
     # Not above: importing numba takes longer than checking a recipe.
     import numpy as np

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from factory.core.config import Config
 from factory.core.registry import register
 from factory.core.stage import BatchFunction
-from factory.stages.segmentation import Words
+from factory.stages.segmentation import Words, word_packages
 
 NAMES = (
     "duplicate_lines",
@@ -37,7 +37,7 @@ class Repetition(Config):
     reading: Literal["datatrove", "dclm"] = "datatrove"
 
 
-@register("repetition", version=2, reads=("text",), writes=COLUMNS, config=Repetition)
+@register("repetition", version=2, reads=("text",), writes=COLUMNS, config=Repetition, packages=word_packages)
 def repetition(config: Repetition) -> BatchFunction:
     # Not above: importing numba takes longer than checking a recipe.
     from factory.kernels.columns import Counts, share_column

@@ -12,7 +12,7 @@ import pyarrow as pa
 from factory.core.config import Config
 from factory.core.registry import register
 from factory.core.stage import BatchFunction, Files
-from factory.stages.segmentation import find_cutter
+from factory.stages.segmentation import Words, find_cutter, word_packages
 from factory.stages.word_lists import read_entries
 
 COLUMNS = {"count": pa.uint32(), "distinct": pa.uint32(), "fraction": pa.float32()}
@@ -23,7 +23,7 @@ class Settings(Config):
     file: str | None = None
     entries: tuple[str, ...] = ()
     any_case: bool = True
-    words: str = "unicode"
+    words: Words = "unicode"
 
 
 @register(
@@ -33,6 +33,7 @@ class Settings(Config):
     writes=COLUMNS,
     config=Settings,
     files=lambda config: () if config.file is None else (config.file,),
+    packages=word_packages,
 )
 def stop_words(config: Settings, files: Files | None = None) -> BatchFunction:
     # Not above: importing numba takes longer than checking a recipe.

@@ -72,7 +72,15 @@ def files(config: Settings) -> tuple[str, ...]:
     return uris_of([*config.lists.values(), config.allow, config.opt_out, *words])
 
 
-@register("url_lists", version=1, reads=("url",), writes=COLUMNS, config=Settings, files=files)
+@register(
+    "url_lists",
+    version=1,
+    reads=("url",),
+    writes=COLUMNS,
+    config=Settings,
+    files=files,
+    packages=lambda config: ("tldextract",),
+)
 def url_lists(config: Settings, files: Files | None = None) -> BatchFunction:
     import numpy as np
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from factory.core.config import Config
 from factory.core.registry import register
 from factory.core.stage import BatchFunction
-from factory.stages.segmentation import Words
+from factory.stages.segmentation import Words, word_packages
 
 COLUMNS = {
     "bytes": pa.uint32(),
@@ -39,7 +39,7 @@ class WordStatistics(Config):
     reading: Literal["plain", "datatrove", "dclm"] = "plain"
 
 
-@register("word_statistics", version=2, reads=("text",), writes=COLUMNS, config=WordStatistics)
+@register("word_statistics", version=2, reads=("text",), writes=COLUMNS, config=WordStatistics, packages=word_packages)
 def word_statistics(config: WordStatistics) -> BatchFunction:
     # Not above: importing numba takes longer than checking a recipe.
     from factory.kernels.columns import count_column, share_column

@@ -170,7 +170,7 @@ def _rows(stream: BinaryIO, part: InputPart, config: CommonCrawlConfig, places: 
         yield from repeat("beyond_limit", len(entries[config.limit :]))
     for run, data in _fetched(sorted(entries[: config.limit], key=lambda entry: entry[:2]), config):
         for entry in run.entries:
-            row = _entry_row(entry, data[entry.offset - run.start :][: entry.length], config)
+            row = _entry_row(entry, data[entry.offset - run.start : entry.offset - run.start + entry.length], config)
             if isinstance(row, Row):
                 places.append(entry.file)
             yield row

@@ -75,7 +75,7 @@ class Client:
         self._lock = threading.Lock()
         self._slots: dict[str, threading.BoundedSemaphore] = {}
         self._idle: dict[str, list[http.client.HTTPConnection]] = {}
-        self._moved: dict[str, str] = {}
+        self._moved: dict[str, tuple[str, dict[str, str]]] = {}  # where an address led, and what a hub said on the way
 
     def look_up(self, url: str) -> Remote:
         """The size and mark of a file, by HEAD, or by a range of one byte where a server answers no HEAD."""
@@ -172,7 +172,7 @@ class Client:
     ) -> Iterator[tuple[int, dict[str, str], http.client.HTTPResponse]]:
         """Status, headers (names in lower case) and body after redirects; any trouble of the network is _Passing."""
         sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", "Accept": "*/*", **headers}
-        place, linked = self._moved.get(url, url), dict[str, str]()
+        place, linked = self._moved.get(url, (url, {}))
         with self._slot(url):
             try:
                 for _ in range(_REDIRECTS + 1):
@@ -183,14 +183,15 @@ class Client:
                         found = {name.lower(): value for name, value in answer.getheaders()}
                         if answer.status in (301, 302, 303, 307, 308) and found.get("location"):
                             # A hub tells a file's own mark and size before it sends one on to where the bytes lie.
-                            linked |= {name: value for name, value in found.items() if name.startswith("x-linked-")}
+                            own = {name: value for name, value in found.items() if name.startswith("x-linked-")}
+                            linked = {**linked, **own}
                             place = _follow(url, here, found["location"])
                             continue
                         if answer.status in (401, 403) and url in self._moved:
                             self._moved.pop(url, None)
                             raise _Passing("the address it moved to is not valid any longer", 0.0)
                         if here != url:
-                            self._moved[url] = here
+                            self._moved[url] = (here, linked)
                         yield answer.status, {**found, **linked}, answer
                         return
                     finally:
