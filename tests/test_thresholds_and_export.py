@@ -168,6 +168,8 @@ def test_token_ids_are_of_the_rewritten_texts_and_the_stored_texts_stay(tmp_path
             for text in pq.read_table(tmp_path / "out" / file["path"])["text"].to_pylist()
         ]
     assert not any("Too short" in text for text in texts)
+    assert all(text.strip() for text in texts)
+    assert made["documents"] + made["emptied"] == kept(rewritten, "raw")
 
 
 def test_a_rewriter_reads_a_column_that_a_scorer_writes(tmp_path):

@@ -100,6 +100,8 @@ def _run(arguments: list[str]) -> int:
     try:
         status: Any = app(arguments, prog_name="factory", standalone_mode=False)
         sys.stdout.flush()
+        if status == INTERRUPTED:  # typer has caught the interrupt
+            return _interrupted()
         return status if isinstance(status, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -108,8 +110,7 @@ def _run(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        print("\nInterrupted. What is finished is kept: the same command goes on from there.", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted()
     except FactoryError as error:
         return _explain(error, as_json)
     except BrokenPipeError:
@@ -122,6 +123,11 @@ def _run(arguments: list[str]) -> int:
         traceback.print_exc()
         print("\nThis is a bug of the factory, not of your data. What is finished is kept.", file=sys.stderr)
         return BUG
+
+
+def _interrupted() -> int:
+    print("\nInterrupted. What is finished is kept: the same command goes on from there.", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _explain(error: FactoryError, as_json: bool) -> int:

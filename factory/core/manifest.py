@@ -14,6 +14,7 @@ class Part:
     `path` is relative to the store. `digest` is over the content (Arrow values, or the bytes of a file that is not a
     table). `ids` is the digest of the doc_id column of the document part these rows belong to: an aligned read compares
     it. `name` is the identity of what the part was made from. `notes` are the part's own counts, added up by its step.
+    `checksum` is over the bytes of the file: Parquet holds more than values, and `factory verify` answers for all of it.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Part:
     digest: str
     ids: str = ""
     notes: Mapping[str, Any] = field(default_factory=dict)
+    checksum: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return dict(vars(self))  # not asdict: it would copy every number of the notes, one by one

@@ -264,9 +264,10 @@ def _rule(
         else:
             made[side] = carried.threshold
     method = how[0] if how[0] != KEEP else f"loosened to keep {how[1]:.0%} of the reference"
-    made["source"] = (
-        f"{rule.get('source', '')} ({', '.join(f'{side} {rule[side]:g}' for side in sides)}), calibrated: {method}"
-    )
+    moved = [side for side in sides if made.get(side) != rule[side]]
+    if moved:
+        were = ", ".join(f"{side} {rule[side]:g}" for side in moved)
+        made["source"] = f"{rule.get('source', '')} ({were}), calibrated: {method}"
     return {**row, "made": made if any(made.get(side) is not None for side in sides) else None, "why": "; ".join(whys)}
 
 
@@ -294,6 +295,8 @@ def _carried(
 def _outward(bound: float, side: str, digits: int = 4) -> float:
     if not bound:
         return 0.0
+    if float(f"{bound:.{digits}g}") == bound:
+        return bound
     unit = 10.0 ** (math.floor(math.log10(abs(bound))) - digits + 1)
     return float(f"{(math.floor if side == 'min' else math.ceil)(bound / unit) * unit:.{digits}g}")
 

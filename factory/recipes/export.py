@@ -64,6 +64,7 @@ def export(workspace: Workspace, experiment: str, to: str, form: str = "parquet"
         **described,
         "documents": sum(part.notes["documents"] for part in made),
         "text_bytes": sum(part.notes["text_bytes"] for part in made),
+        "emptied": sum(part.notes["emptied"] for part in made),
         "rows": sum(payload["document"]["rows"] for payload in parts),
         "files": [
             {"path": part.path, "bytes": part.bytes, "documents": part.notes["documents"], "digest": part.digest}
@@ -94,10 +95,11 @@ def _refuse_other(target: Store, described: Mapping[str, Any]) -> None:
         return
     except ValueError:
         there = {}
-    if any(there.get(key) != json.loads(json.dumps(value)) for key, value in described.items()):
+    other = [key for key, value in described.items() if there.get(key) != json.loads(json.dumps(value))]
+    if other:
         raise FactoryError(
             f"{target.url} holds another corpus ({there.get('recipe')}, {there.get('experiment')}, "
-            f"{there.get('format')}). Export to a folder of its own, or remove that one."
+            f"{there.get('format')}); it differs in its {', '.join(other)}. Export to a folder of its own, or remove that one."
         )
 
 
@@ -137,10 +139,14 @@ def _columns(workspace: Workspace, snapshot: str) -> list[tuple[Manifest, dict[s
 def write(payload: Payload, context: Context) -> dict[str, Any]:
     """Task: the kept documents of one part, as one file."""
     target = Store(payload["to"])
-    counts = {"documents": 0, "text_bytes": 0}
+    counts = {"documents": 0, "text_bytes": 0, "emptied": 0}
 
     def counted() -> Iterator[pa.RecordBatch]:
-        for batch in _kept(payload):
+        for whole in _kept(payload):
+            # Where a rewriter took all there was, nothing is left to learn from.
+            filled = pc.greater(pc.binary_length(pc.utf8_trim_whitespace(whole.column("text"))), 0)
+            batch = whole.filter(filled)
+            counts["emptied"] += whole.num_rows - batch.num_rows
             counts["documents"] += batch.num_rows
             counts["text_bytes"] += pc.sum(pc.binary_length(batch.column("text"))).as_py() or 0
             yield batch

@@ -59,6 +59,9 @@ STEPS: Mapping[str, Step] = {
     "leaderboard": leaderboard.make_all,
 }
 
+# What a recipe without a tokenizer does not make.
+MODELLED = ("encodings", "selection", "mixture", "tokens", "proxies", "evaluations", "leaderboard")
+
 ExtraGates = Callable[[Manifest], Iterable[Check]]
 
 
@@ -138,6 +141,8 @@ class Workspace:
         manifest = self.find(kind, label, partition)
         if manifest is None:
             name = "/".join(piece for piece in (kind, label) if piece) + (f"@{partition}" if partition else "")
+            if kind in MODELLED and self.recipe.tokenizer is None:
+                raise FactoryError(f"{name}: a recipe with 'tokenizer: none' ends with decisions, and trains nothing.")
             raise FactoryError(
                 f"{name} has not been made, or has not passed its gates. 'factory plan' shows why; 'factory run' makes it."
             )
@@ -386,6 +391,16 @@ def _differences(before: Any, after: Any, where: str = "") -> Iterator[str]:
                 yield f"{path}: removed"
             else:
                 yield from _differences(before[key], after[key], path)
+    elif _labelled(before) and _labelled(after):
+        old, new = ({item["label"]: item for item in items} for items in (before, after))
+        for label in dict.fromkeys([*old, *new]):
+            path = f"{where}[{label}]"
+            if label not in old or label not in new:
+                yield f"{path}: {'added' if label in new else 'removed'}"
+            else:
+                yield from _differences(old[label], new[label], path)
+        if list(old) != list(new) and set(old) == set(new):
+            yield f"{where}: in another order"
     elif isinstance(before, (list, tuple)) and isinstance(after, (list, tuple)):
         for index in range(max(len(before), len(after))):
             path = f"{where}[{_item_name(before, after, index)}]"
@@ -397,6 +412,10 @@ def _differences(before: Any, after: Any, where: str = "") -> Iterator[str]:
                 yield from _differences(before[index], after[index], path)
     elif before != after:
         yield f"{where}: {before} -> {after}"
+
+
+def _labelled(items: Any) -> bool:
+    return isinstance(items, (list, tuple)) and all(isinstance(item, Mapping) and "label" in item for item in items)
 
 
 def _item_name(before: Any, after: Any, index: int) -> str:

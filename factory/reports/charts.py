@@ -66,7 +66,8 @@ def histogram(
             drawn.append(
                 f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{base}" stroke="{LINE}" stroke-dasharray="4 3"/>'
             )
-            drawn.append(_text(x + 3, top + 9, number(line)))
+            right = x > width - 60
+            drawn.append(_text(x - 3 if right else x + 3, top + 9, number(line), anchor="end" if right else "start"))
     drawn.append(f'<line x1="8" y1="{base}" x2="{width - 8}" y2="{base}" stroke="#999"/>')
     drawn.append(_text(8, base + 14, number(edges[0]), style="muted"))
     drawn.append(_text(width - 8, base + 14, number(edges[-1]), anchor="end", style="muted"))

@@ -451,6 +451,8 @@ def exported(data: Mapping[str, Any]) -> RenderableType:
     """What lies in an exported corpus."""
     kept = f"{count(data['documents'])} of {count(data['rows'])} documents, {size(data['text_bytes'])} of text"
     files = f"{count(len(data['files']))} files ({count(data['written'])} written now), {data['format']}"
+    if data["emptied"]:
+        kept += f"; {count(data['emptied'])} kept documents were left empty by the rewriters and are not in it"
     return Text(f"{data['recipe']}/{data['experiment']}: {kept}\n{files}, in {data['to']}", style="bold")
 
 
