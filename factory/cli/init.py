@@ -85,6 +85,8 @@ def _copy(
     print(f"Wrote {target} from {source}" + (f": {found.files:,} files of '{found.uri}'." if found else "."))
     for place in missing:
         print(f"Not there yet: {place}. Put it there, or change the line; the recipe says what it is.")
+    if missing and data is None:
+        print("Where all of 'data/' lies elsewhere, --data DIR writes that folder into the recipe.")
     shown = "" if folder == os.getcwd() else f" --recipe {os.path.relpath(target)}"
     print(f"Next: factory plan{shown}, then factory run{shown}, then factory funnel{shown}.")
 

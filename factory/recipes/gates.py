@@ -1,6 +1,6 @@
 """Gates: what a dataset must hold before anybody may read it. A failed blocking gate leaves the current pointer where it was."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -69,13 +69,17 @@ def _documents(recipe: Recipe, store: Store, manifest: Manifest, upstream: dict[
         share <= recipe.max_error_share,
         True,
         f"{share:.2%} of {manifest.rows:,} rows could not be read (allowed: {recipe.max_error_share:.2%})"
-        + (f": {manifest.ledger['errors']}. First: {causes}" if causes else ""),
+        + (f": {_kinds(manifest.ledger['errors'])}. First: {causes}" if causes else ""),
     )
     empty = empty_share(manifest.ledger)
     text = f"{manifest.rows:,} rows, {empty:.2%} of them without text (allowed: {MAX_EMPTY_SHARE:.0%})"
     yield Check("not_empty", manifest.rows > 0 and empty <= MAX_EMPTY_SHARE, True, text)
     yield _unique(store, manifest)
     yield _drift(recipe, store, manifest)
+
+
+def _kinds(errors: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind} {number:,}" for kind, number in errors.items())
 
 
 def _columns(recipe: Recipe, store: Store, manifest: Manifest, upstream: dict[str, Manifest]) -> Iterator[Check]:

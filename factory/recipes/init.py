@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from factory.core.errors import InputError, suggest
+from factory.core.registry import stages
 from factory.recipes.inputs import SNAPSHOT
 from factory.recipes.load import LABEL, check_recipe
 from factory.recipes.recipe import Recipe
@@ -59,11 +60,18 @@ def draft(
 ) -> tuple[str, Found]:
     """A recipe for the files at `uri` (relative to `directory`), or for what lies in it; checked before it is returned."""
     if use is not None and use not in ENDINGS:
-        raise InputError(f"No source is named '{use}'.{suggest(use, ENDINGS)}")
+        raise InputError(_not_written(use))
     found = look_at(directory, uri, use)
     text = _text(found, name or _name(directory))
     check_recipe(read_yaml(text, "recipe.yaml"), folder=directory)
     return text, found
+
+
+def _not_written(use: str) -> str:
+    if any(stage.name == use for stage in stages("source")):
+        known = ", ".join(sorted(ENDINGS))
+        return f"'factory init' writes recipes for {known}. docs/sources.md shows the lines for '{use}'."
+    return f"No source is named '{use}'.{suggest(use, ENDINGS)}"
 
 
 def draft_from(
@@ -79,7 +87,7 @@ def draft_from(
     found = None
     if uri is not None:
         if use is not None and use not in ENDINGS:
-            raise InputError(f"No source is named '{use}'.{suggest(use, ENDINGS)}")
+            raise InputError(_not_written(use))
         found = look_at(directory, uri, use)
         text, changed = _SOURCE_LINE.subn(lambda match: f"{match[1]}{{{_settings(found)}}}", text)
         if changed != 1:

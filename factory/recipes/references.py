@@ -29,7 +29,7 @@ def matching_files(uri: str, folder: str) -> list[str]:
     found = fs.glob(path) if any(char in path for char in "*?[") else fs.find(path) if fs.isdir(path) else [path]
     files = sorted(name for name in found if fs.isfile(name))
     if not files:
-        raise InputError(f"nothing matches '{uri}' (below {folder}). Correct the path in the recipe.")
+        raise InputError(f"nothing matches '{uri}' (below {folder}). Correct the path.")
     return [fs.unstrip_protocol(name) if "://" in uri else name for name in files]
 
 

@@ -27,6 +27,7 @@ from factory.stages.sources.ranged import open_input
 from factory.storage.parts import find_part, write_part
 from factory.storage.store import Store
 
+CAUSES_KEPT = 3
 EXTRACTED = ("text", "title", "license", "error", "meta")
 
 
@@ -114,7 +115,8 @@ def make(payload: Payload, context: Context) -> dict[str, Any]:
             books["rows"] += batch.num_rows
             found = [error for error in batch.column("error").to_pylist() if error is not None]
             errors.update(error_kind(error) for error in found)
-            books["causes"] += found[: 3 - len(books["causes"])] if len(books["causes"]) < 3 else []
+            if found and len(books["causes"]) < CAUSES_KEPT:
+                books["causes"] = [*books["causes"], *_causes(batch)][:CAUSES_KEPT]
             sizes = pc.binary_length(batch.column("text"))
             books["text_bytes"] += pc.sum(sizes).as_py() or 0
             tallies.append({"text_bytes": histogram(sizes), "host": histogram(batch.column("host"))})
@@ -133,6 +135,15 @@ def make(payload: Payload, context: Context) -> dict[str, Any]:
         return _name_among(payload) if companions is not None and companions.asked else payload["name"]
 
     return {"part": write_part(store, payload["folder"], name, DOCUMENT, counted(), notes=notes).to_json()}
+
+
+def _causes(batch: pa.RecordBatch) -> list[str]:
+    """The errors of a batch, with the place of each record."""
+    wrong = batch.filter(pc.is_valid(batch.column("error"))).select(["error", "locator"]).slice(0, CAUSES_KEPT)
+    return [
+        row["error"] + (f" ({row['locator']['file']} at byte {row['locator']['offset']:,})" if row["locator"] else "")
+        for row in wrong.to_pylist()
+    ]
 
 
 def _documents(
