@@ -20,7 +20,7 @@ BENCH = ROOT / ".bench"
 # Per stage: the peers of the harness, and our rows (name, how, further environment).
 STAGES: dict[str, tuple[list[str], list[tuple[str, str, str]]]] = {
     "extract": (
-        ["datatrove", "fastwarc+resiliparse (DCLM)", "dolma warc"],
+        ["datatrove", "fastwarc+resiliparse (DCLM)"],
         [("factory", "run", ""), ("factory plain extraction", "run", "BENCH_EXTRACT=plain")],
     ),
     "lid": (["datatrove", "fasttext", "fasttext_kall", "py3langid", "cld2"], [("factory", "direct", "")]),
