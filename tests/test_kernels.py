@@ -314,3 +314,31 @@ def test_whoever_waits_for_the_compiler_is_told_once_and_only_then(tmp_path):
     ]
     assert said[0].count("compiling kernels (once per machine") == 1
     assert said[1] == ""
+
+
+def test_kept_machine_code_is_not_used_after_another_file_of_the_package_changed(tmp_path):
+    import shutil
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    import factory
+
+    for part in ("core", "kernels"):
+        shutil.copytree(Path(factory.__file__).parent / part, tmp_path / "factory" / part)
+    (tmp_path / "factory" / "__init__.py").touch()
+    edit = (
+        "import pyarrow as pa\nfrom factory.core.schema import EDITS\nfrom factory.kernels.edits import apply_edits\n"
+    )
+    edit += "one = {'start': 0, 'end': 1, 'replacement': ''}\n"
+    edit += "assert apply_edits(pa.array(['ab'], pa.large_string()), [pa.array([[one]], EDITS)])[0].as_py() == 'b'\n"
+
+    def says():
+        done = subprocess.run([sys.executable, "-c", edit], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return "compiling kernels" in done.stderr
+
+    says()
+    assert not says()
+    with (tmp_path / "factory" / "kernels" / "text.py").open("a") as source:
+        source.write("# another line\n")
+    assert says()

@@ -1,16 +1,17 @@
 """How a Python function becomes a machine loop: without the interpreter lock, kept on disk, compiled at its first call.
 
-A compiled kernel is kept under the name, size and time of *its own* file. A kernel must therefore call compiled functions
-of its own module only: a change in another module would go unnoticed and the stale machine code would run. The same is
-true of a constant it takes from another module: who changes one touches the modules that read it. The
-instructions of `factory.kernels.lanes` are the exception, as part of the language.
+A compiled kernel is kept under the content of all files of this package: numba itself looks at the kernel's own file alone,
+and would run stale machine code after a constant or a function it takes from another one has changed.
 
 Kernels lie beside their source, or in numba's folder of the user where that cannot be written, or in NUMBA_CACHE_DIR.
 Where none of these can be written they are compiled in each process. Whoever waits for a compiler is told, once.
 """
 
+import hashlib
 import logging
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
@@ -47,11 +48,22 @@ def bare_inner(function: Function) -> Function:
 
 def _compiled(function: Function, **options: Any) -> Function:
     try:
-        kept: Function = numba.njit(cache=True, **options)(function)
+        kept: Any = numba.njit(cache=True, **options)(function)
+        kept._cache._cache_file._source_stamp = _sources()
     except RuntimeError:  # no folder can be written
         _Announcement.kept = False
         kept = numba.njit(**options)(function)
-    return kept
+    made: Function = kept
+    return made
+
+
+@cache
+def _sources() -> str:
+    """What all kernels are compiled from."""
+    hasher = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        hasher.update(path.name.encode() + b"\0" + path.read_bytes())
+    return hasher.hexdigest()
 
 
 class _Announcement(event.Listener):  # type: ignore[misc]

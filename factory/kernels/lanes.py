@@ -1,8 +1,7 @@
 """Instructions that look at many bytes at once, for kernels: numba has no names for them.
 
 A position and the bytes after it (`LANES`, or 8 for `load_word`) must lie in the array; nothing checks that. Bit i of a
-mask stands for byte i from the position. The compiler turns each into the widest instructions the machine has. Kernels on
-disk do not notice a change here: an instruction never changes what it means, another meaning is another name.
+mask stands for byte i from the position. The compiler turns each into the widest instructions the machine has.
 """
 
 from typing import Any

@@ -87,9 +87,6 @@ class Detector:
             ]
         return [items if items is None else _apart(items) for items in found]
 
-    def find_in(self, text: str) -> list[Item]:
-        return self.find(pa.array([text], pa.large_string()))[0] or []
-
 
 def check_kinds(kinds: Iterable[str]) -> None:
     for kind in kinds:
