@@ -34,6 +34,7 @@ def register(
     fit: Callable[[Any, pa.Table], dict[str, Any]] | None = None,
     files: Callable[[Any], tuple[str, ...]] | None = None,
     packages: Callable[[Any], tuple[str, ...]] | None = None,
+    links: str = "documents",
 ) -> Callable[[Make], Make]:
     """Put the decorated factory into the catalogue under its kind, which is the folder its module lies in."""
 
@@ -48,7 +49,19 @@ def register(
         module_doc = inspect.getmodule(make).__doc__ or ""  # type: ignore[union-attr]
         doc = inspect.cleandoc(module_doc).split("\n\n")[0].replace("\n", " ")
         _stages[kind, name] = Stage(
-            name, kind, version, config, make, reads, writes or {}, train, fit, files, packages, doc
+            name,
+            kind,
+            version,
+            config,
+            make,
+            reads,
+            writes or {},
+            train,
+            fit,
+            files,
+            packages,
+            links if kind == "linker" else "",
+            doc,
         )
         return make
 

@@ -50,7 +50,8 @@ class Stage:
     other rule drops) and returns plain numbers; `make` then gets them as `make(config, fitted)`. `files(config)`, on a
     scorer, linker or filter, says which files beside the recipe the stage needs (word lists, block lists, tables); their
     content is part of its identity, and `make` gets it as `make(..., files=files)`. `packages(config)` are libraries whose
-    release decides the output; the installed versions are part of the identity.
+    release decides the output; the installed versions are part of the identity. `links`, on a linker, is the join that turns
+    its keys into columns (see `factory.core.links`).
     """
 
     name: str
@@ -64,6 +65,7 @@ class Stage:
     fit: Callable[[Any, pa.Table], dict[str, Any]] | None = None
     files: Callable[[Any], tuple[str, ...]] | None = None
     packages: Callable[[Any], tuple[str, ...]] | None = None
+    links: str = ""
     doc: str = ""
 
     def reads_for(self, config: Config) -> tuple[str, ...]:

@@ -126,14 +126,14 @@ def _planned(workspace: Workspace, experiment: str, snapshot: str, to: str, form
 
 
 def _columns(workspace: Workspace, snapshot: str) -> list[tuple[Manifest, dict[str, str]]]:
-    """The scores that rewriters read, with the names they know them by."""
+    """The scores and links that rewriters read, with the names they know them by."""
     owners = column_owners(workspace.recipe)
-    wanted: dict[str, dict[str, str]] = {}
+    wanted: dict[tuple[str, str], dict[str, str]] = {}
     for use in workspace.recipe.rewrite:
         for name in use.stage.reads_for(use.config):
             if name in owners:
-                wanted.setdefault(owners[name][1], {})[owners[name][2]] = name
-    return [(workspace.need("scores", label, snapshot), names) for label, names in sorted(wanted.items())]
+                wanted.setdefault(owners[name][:2], {})[owners[name][2]] = name
+    return [(workspace.need(kind, label, snapshot), names) for (kind, label), names in sorted(wanted.items())]
 
 
 def write(payload: Payload, context: Context) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from factory.core.fingerprint import fingerprint
+from factory.core.links import LINK_COLUMNS
 from factory.core.manifest import dataset_name
 from factory.recipes.inputs import Inputs
 from factory.recipes.recipe import Experiment, Mixture, Recipe, Rule, Tokenizer, Use
@@ -80,7 +81,9 @@ def build_graph(recipe: Recipe, inputs: Inputs) -> dict[str, Node]:
     if recipe.evaluate:
         nodes.append(builder.leaderboard())
     rank = {kind: index for index, kind in enumerate(KINDS)}
-    return {node.name: node for node in sorted(nodes, key=lambda node: rank[node.kind])}
+    # Texts are rewritten by what links say, too.
+    late = {node.name: rank["links"] + 0.5 for node in nodes if "rewrite" in node.spec}
+    return {node.name: node for node in sorted(nodes, key=lambda node: late.get(node.name, rank[node.kind]))}
 
 
 def reads_of(use: Use) -> tuple[str, ...]:
@@ -96,7 +99,7 @@ def column_owners(recipe: Recipe) -> dict[str, tuple[str, str, str]]:
         for name in use.stage.writes_for(use.config)
     }
     for linker in recipe.linkers:
-        for name in ("duplicate_of", "cluster", "cluster_size", "first_seen"):
+        for name in LINK_COLUMNS[linker.stage.links]:
             owners[f"{linker.label}_{name}"] = ("links", linker.label, name)
     return owners
 
@@ -216,6 +219,9 @@ class _Builder:
                 for other in scope
                 for kind, label in (("documents", ""), ("keys", linker.label))
             ]
+            if linker.best is not None:
+                kind, label, _ = column_owners(self.recipe)[linker.best]
+                upstream += [dataset_name(kind, label, other) for other in scope]
             spec = {**self.identity(linker), "scope": linker.scope, "keep": linker.keep}
             nodes.append(Node("links", linker.label, snapshot, spec, tuple(upstream)))
         return nodes

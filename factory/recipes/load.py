@@ -9,6 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+import pyarrow as pa
 from pydantic import BaseModel, ValidationError
 
 from factory.core.config import config_problems
@@ -33,7 +34,6 @@ from factory.recipes.yaml import MAX_BYTES, read_yaml
 from factory.training.scales import SCALES
 
 LABEL = re.compile(r"[a-z][a-z0-9_]{0,40}")
-LINKS = ("duplicate_of", "cluster", "cluster_size", "first_seen")
 SECTIONS = (
     "name",
     "store",
@@ -101,7 +101,7 @@ class _Checker:
         scorers = [
             self.use("scorer", f"scorers.{label}", label, item) for label, item in self.section(data, "scorers").items()
         ]
-        linkers = [self.linker(label, item) for label, item in self.section(data, "linkers").items()]
+        linkers = [self.linker(label, item, _present(scorers)) for label, item in self.section(data, "linkers").items()]
         curates = data.get("tokenizer") == NO_TOKENIZER
         experiments = self.experiments(data, _present(scorers), _present(linkers), mixes=not curates)
         base = data.get("base", experiments[0].label if experiments else "")
@@ -187,17 +187,28 @@ class _Checker:
             **{key: own[key] for key in ("uri", "base", "every", "limit_files") if key in own},
         )
 
-    def linker(self, label: str, item: Any) -> LinkerUse | None:
+    def linker(self, label: str, item: Any, scorers: list[Use]) -> LinkerUse | None:
         where = f"linkers.{label}"
-        own = self.take(where, item, {"scope": str, "keep": str})
-        use = self.use("linker", where, label, item, leave_out=("scope", "keep"))
+        # Who stands for a cluster is the recipe's to say; what a linker of another join keeps is a setting of its own.
+        elects = not isinstance(item, Mapping) or _elects(item.get("use"))
+        outer = ("scope", "keep") if elects else ("scope",)
+        own = self.take(where, item, dict.fromkeys(outer, str))
+        use = self.use("linker", where, label, item, leave_out=outer)
         if own is None or use is None:
             return None
         try:
-            return LinkerUse(label=label, stage=use.stage, config=use.config, **own)
+            linker = LinkerUse(label=label, stage=use.stage, config=use.config, **own)
         except ValidationError as error:
             self.problems += config_problems(where, error, LinkerUse)
             return None
+        if linker.best is not None:
+            scored = {name: kind for use in scorers for name, kind in use.columns.items() if _is_number(kind)}
+            if linker.best not in scored:
+                self.problems.append(
+                    f"{where}.keep: '{linker.best}' is no column of numbers that a scorer writes.{suggest(linker.best, scored)}"
+                )
+                return None
+        return linker
 
     def task(self, label: str, item: Any) -> Task | None:
         where = f"evaluate.{label}"
@@ -214,15 +225,15 @@ class _Checker:
         return Task(label=label, use=item["use"], config=config) if config else None
 
     def rewriters(self, data: Mapping[str, Any], scorers: list[Use], linkers: list[LinkerUse]) -> list[Use]:
-        """The `rewrite` section; its columns are scores, since links do not exist yet when texts are encoded."""
+        """The `rewrite` section; it reads columns of scorers and linkers."""
         columns = available_columns(scorers, linkers)
-        scored = {name: kind for use in scorers for name, kind in use.columns.items()}
+        made_columns = {name: kind for use in (*scorers, *linkers) for name, kind in use.columns.items()}
         made = []
         for label, item in self.section(data, "rewrite").items():
             where = f"rewrite.{label}"
             if isinstance(item, Mapping) and isinstance(item.get("column"), str):
                 column = resolve_column(item["column"], scorers)
-                if column not in scored:
+                if column not in made_columns:
                     self.problems.append(self.unknown_column(where, item["column"], column, columns, scorers))
                     continue
                 item = {**item, "column": column}
@@ -230,8 +241,10 @@ class _Checker:
             if use is None:
                 continue
             for name in use.stage.reads_for(use.config):
-                if name not in scored and name not in DOCUMENT.names:
-                    self.problems.append(f"{where}: reads '{name}', which no scorer writes.{suggest(name, scored)}")
+                if name not in made_columns and name not in DOCUMENT.names:
+                    self.problems.append(
+                        f"{where}: reads '{name}', which no stage writes.{suggest(name, made_columns)}"
+                    )
             made.append(use)
         return made
 
@@ -488,8 +501,17 @@ def available_columns(scorers: list[Use], linkers: list[LinkerUse]) -> dict[str,
     for use in scorers:
         columns.update(use.columns)
     for linker in linkers:
-        columns.update({f"{linker.label}_{name}": None for name in LINKS})
+        columns.update(linker.columns)
     return columns
+
+
+def _elects(stage: Any) -> bool:
+    """Whether the linker of this name elects documents; a name that no linker has is reported elsewhere."""
+    return all(linker.links == "documents" for linker in stages("linker") if linker.name == stage)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def resolve_column(name: str, scorers: list[Use]) -> str | None:

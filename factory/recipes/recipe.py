@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from factory.core.config import Config
+from factory.core.links import LINK_COLUMNS
 from factory.core.stage import Stage
 from factory.evaluation.tasks import BitsPerByte, MultipleChoice
 
@@ -60,12 +61,23 @@ class LinkerUse(Use):
     """A linker: which snapshots are linked with each other, and who stands for a cluster.
 
     `incremental`: a snapshot against itself and earlier ones, whose verdicts stay; `snapshot`: only itself; `global`: all.
-    `keep` elects the member others are duplicates of: the `first` (earliest snapshot, then smallest doc_id) or the
-    `newest` by date; under `incremental` a member of an earlier snapshot always stands.
+    `keep` elects the member others are duplicates of: the `first` (earliest snapshot, then smallest doc_id), the `newest`
+    by date, or `best:COLUMN`, the one with the highest value of a scorer's column; under `incremental` a member of an
+    earlier snapshot always stands. It is a setting of linkers that elect documents (`documents`).
     """
 
     scope: Literal["incremental", "snapshot", "global"] = "incremental"
-    keep: Literal["first", "newest"] = "first"
+    keep: str = Field(default="first", pattern=r"^(first|newest|best:[a-z][a-z0-9_]{0,80})$")
+
+    @property
+    def best(self) -> str | None:
+        """The column whose highest value stands, where there is one."""
+        return self.keep.removeprefix("best:") if self.keep.startswith("best:") else None
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns its links have, as the recipe calls them, with their types."""
+        return {f"{self.label}_{name}": kind for name, kind in LINK_COLUMNS[self.stage.links].items()}
 
 
 class Rule(Use):

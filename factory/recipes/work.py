@@ -48,6 +48,7 @@ class Bench(Protocol):
     recipe: Recipe
     executor: Executor
     progress: Progress
+    memory: int  # bytes one task of a global step may hold; results never depend on it
 
     @property
     def store(self) -> Store: ...

@@ -62,6 +62,8 @@ STEPS: Mapping[str, Step] = {
 # What a recipe without a tokenizer does not make.
 MODELLED = ("encodings", "selection", "mixture", "tokens", "proxies", "evaluations", "leaderboard")
 
+DEFAULT_MEMORY = 1 << 30
+
 ExtraGates = Callable[[Manifest], Iterable[Check]]
 
 
@@ -98,6 +100,7 @@ class Workspace:
     progress: Progress = field(default_factory=Silent)
     extra_gates: ExtraGates = lambda manifest: ()
     wait: bool = True
+    memory: int = DEFAULT_MEMORY  # bytes one task of a global step may hold
 
     def __enter__(self) -> "Workspace":
         return self

@@ -1,51 +1,55 @@
-"""Exchange by key: rows written into buckets by the leading bits of a hash, so that equal keys meet in one bucket.
+"""Exchange by key: rows written into buckets by the number of a bucket each, so that what belongs together meets in one.
 
-The number of buckets depends on the amount of data alone, and what a bucket holds does not depend on who wrote it.
+The number of buckets follows from the amount of data and the memory a task may hold; what a bucket holds does not depend on
+who wrote it. Files are Parquet without compression (hashes do not get smaller) and with checksums of their pages.
 """
 
 import math
 import os
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from factory.storage.store import Store
 
-BUCKET_BYTES = 256 << 20
-ROW_BYTES = 24
 MAX_BUCKETS = 4096
-SCHEMA = pa.schema([("key", pa.uint64()), ("check", pa.uint64()), ("node", pa.int64())])
+# What sorting a bucket takes, beside its rows: the order, the sorted copy and what is made of it.
+WORKING_COPIES = 4
 
 
-def bucket_count(rows: int) -> int:
-    """How many buckets keep each within its share of memory."""
-    return min(MAX_BUCKETS, max(1, math.ceil(rows * ROW_BYTES / BUCKET_BYTES)))
+def bucket_count(rows: int, row_bytes: int, memory: int) -> int:
+    """How many buckets of so many rows keep the work on each within `memory` bytes."""
+    return min(MAX_BUCKETS, max(1, math.ceil(rows * row_bytes * WORKING_COPIES / memory)))
 
 
-def write_buckets(
-    store: Store, folder: str, writer: str, buckets: int, key: np.ndarray, check: np.ndarray, node: np.ndarray
+def bucket_of(key: npt.NDArray[np.uint64], buckets: int) -> npt.NDArray[np.uint64]:
+    """The bucket of each key, by its leading bits: buckets follow each other as the keys do."""
+    target: npt.NDArray[np.uint64] = (key >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)
+    return target
+
+
+def write_rows(
+    store: Store, folder: str, writer: str, buckets: int, target: npt.NDArray[np.integer], table: pa.Table
 ) -> None:
-    """Put rows (uint64 key, uint64 check, int64 node) into the files `<folder>/<bucket>/<writer>.parquet`."""
-    target = (key >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)
-    order = np.argsort(target, kind="stable")
-    bounds = np.searchsorted(target[order], np.arange(buckets + 1, dtype=np.uint64))
+    """Put rows into the files `<folder>/<bucket>/<writer>.parquet`; an empty file where a bucket gets none."""
+    table = table.combine_chunks()
     with store.scratch() as scratch:
+        local = os.path.join(scratch, "bucket.parquet")
+        if buckets > 1:
+            order = np.argsort(target, kind="stable")
+            bounds = np.searchsorted(target[order], np.arange(buckets + 1))
         for bucket in range(buckets):
-            rows = order[bounds[bucket] : bounds[bucket + 1]]
-            table = pa.table([pa.array(key[rows]), pa.array(check[rows]), pa.array(node[rows])], schema=SCHEMA)
-            local = os.path.join(scratch, "bucket.parquet")
-            pq.write_table(table, local, compression="zstd", write_page_checksum=True)
+            rows = table if buckets == 1 else table.take(pa.array(order[bounds[bucket] : bounds[bucket + 1]]))
+            pq.write_table(rows, local, compression="none", use_dictionary=False, write_page_checksum=True)
             store.put_file(f"{folder}/{bucket:04d}/{writer}.parquet", local)
 
 
-def read_bucket(
-    store: Store, folder: str, bucket: int, writers: list[str]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All rows of a bucket, as (key, check, node)."""
+def read_rows(store: Store, folder: str, bucket: int, writers: list[str]) -> pa.Table:
+    """All rows of a bucket, by writer in the order given, in one piece each column. `writers` must not be empty."""
     tables = []
     for writer in writers:
         with store.open(f"{folder}/{bucket:04d}/{writer}.parquet") as stream:
             tables.append(pq.read_table(stream, page_checksum_verification=True))
-    table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
-    return tuple(table.column(name).to_numpy() for name in ("key", "check", "node"))  # type: ignore[return-value]
+    return pa.concat_tables(tables).combine_chunks()

@@ -86,14 +86,14 @@ def _column(bench: Bench, work: Work) -> dict[str, Any]:
         column["model"] = models[0].parts[0].path
     if node.kind == "encodings" and bench.recipe.rewrite:
         owners = column_owners(bench.recipe)
-        wanted: dict[str, dict[str, str]] = {}
+        wanted: dict[tuple[str, str], dict[str, str]] = {}
         for use in bench.recipe.rewrite:
             for name in use.stage.reads_for(use.config):
                 if name in owners:
-                    _, label, stored = owners[name]
-                    wanted.setdefault(label, {})[stored] = name
+                    kind, label, stored = owners[name]
+                    wanted.setdefault((kind, label), {})[stored] = name
         column["rewrite"] = [use.identity for use in bench.recipe.rewrite]
-        column["reads"] = dict(sorted(wanted.items()))
+        column["reads"] = sorted(wanted.items())
     return column
 
 
@@ -102,8 +102,8 @@ def _beside(work: Work, column: Mapping[str, Any], document: Part) -> dict[str, 
     if not column.get("reads"):
         return {}
     parts = [
-        (next(part for part in work.one("scores", label).parts if part.name == document.digest), names)
-        for label, names in column["reads"].items()
+        (next(part for part in work.one(kind, label).parts if part.name == document.digest), names)
+        for (kind, label), names in column["reads"]
     ]
     folder = f"{column['folder']}/{fingerprint({'beside': [part.digest for part, _ in parts]})}"
     return {"folder": folder, "beside": [(part.to_json(), names) for part, names in parts]}

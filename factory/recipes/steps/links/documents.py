@@ -15,19 +15,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from factory.core.fingerprint import fingerprint
+from factory.core.links import LINK_COLUMNS
 from factory.core.manifest import Manifest, Part
 from factory.core.statistics import histogram, merge_histograms
 from factory.execution.tasks import Context, Payload, Task
 from factory.kernels.clusters import cluster_sizes, connect, link
 from factory.kernels.clusters import elect as elect_rows
+from factory.recipes.steps.links.parts import ROW_BITS, clear, exchange_folder, linked_parts
 from factory.recipes.work import Bench, Made, Work
-from factory.storage.exchange import bucket_count, read_bucket, write_buckets
+from factory.storage.exchange import bucket_count, bucket_of, read_rows, write_rows
 from factory.storage.parts import find_part, read_part, write_part, write_thin_part
 from factory.storage.store import Store
 
 EDGES = pa.schema([("a", pa.int64()), ("b", pa.int64())])
-COLUMNS = {"duplicate_of": pa.string(), "cluster": pa.string(), "cluster_size": pa.uint32(), "first_seen": pa.string()}
-ROW_BITS = 32
+COLUMNS = LINK_COLUMNS["documents"]
+ROW_BYTES = 24
 
 
 def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
@@ -39,8 +41,7 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
         "elect", [Task(name, f"{__name__}:elect", plan) for name, plan in plans.items()], unit="datasets"
     )
     for plan in plans.values():
-        for path in bench.store.files(plan["exchange"]):
-            bench.store.delete(path)
+        clear(bench, plan["exchange"])
     return {name: _made([Part.from_json(part) for part in results[name]["parts"]]) for name in plans}
 
 
@@ -52,21 +53,13 @@ def _made(parts: list[Part]) -> Made:
 
 
 def _plan(bench: Bench, work: Work) -> dict[str, Any]:
-    """All a worker needs, as plain data. Parts are numbered in sorted order: a node is that number and the row."""
-    keys, documents = work.of("keys"), {manifest.partition: manifest for manifest in work.of("documents")}
-    parts = []
-    for manifest in sorted(keys, key=lambda manifest: manifest.partition):
-        stands = {part.digest: part for part in documents[manifest.partition].parts}
-        for part in sorted(manifest.parts, key=lambda part: part.name):
-            document = stands[part.name]
-            parts.append({"snapshot": manifest.partition, "keys": part.to_json(), "document": document.to_json()})
-    work_id = fingerprint(work.node.inputs({name: manifest.digest for name, manifest in work.upstream.items()}))
+    """All a worker needs, as plain data."""
     return {
         "store": bench.store.url,
         "folder": work.folder,
-        "exchange": f"exchange/{work.node.label}/{work.fingerprint}/{work.node.partition}/{work_id}",
-        "buckets": bucket_count(sum(_key_count(manifest) for manifest in keys)),
-        "parts": parts,
+        "exchange": exchange_folder(work),
+        "buckets": bucket_count(sum(_key_count(manifest) for manifest in work.of("keys")), ROW_BYTES, bench.memory),
+        "parts": [part.to_json() for part in linked_parts(work)],
         "snapshot": work.node.partition,
         "keep": work.node.spec["keep"],
     }
@@ -100,7 +93,9 @@ def exchange(payload: Payload, context: Context) -> dict[str, Any]:
         else np.zeros(len(keys), np.uint64)
     )
     node = rows | (payload["number"] << ROW_BITS)
-    write_buckets(store, payload["exchange"], f"{payload['number']:06d}", payload["buckets"], key, whole[rows], node)
+    table = pa.table({"key": key, "check": whole[rows], "node": node})
+    target = bucket_of(key, payload["buckets"])
+    write_rows(store, payload["exchange"], f"{payload['number']:06d}", payload["buckets"], target, table)
     return {"keys": len(key)}
 
 
@@ -119,8 +114,10 @@ def edges(payload: Payload, context: Context) -> dict[str, Any]:
     """Task: the edges of one bucket, a star for each group of equal keys."""
     store = Store(payload["store"])
     writers = [f"{number:06d}" for number in range(payload["writers"])]
-    key, check, node = read_bucket(store, payload["exchange"], payload["bucket"], writers)
-    a, b = link(key, node, check)
+    table = read_rows(store, payload["exchange"], payload["bucket"], writers) if writers else None
+    columns = ("key", "node", "check")
+    empty = (np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.uint64))
+    a, b = link(*(empty if table is None else (table.column(name).to_numpy() for name in columns)))
     table = pa.table([pa.array(a), pa.array(b)], schema=EDGES)
     write_part(store, f"{payload['exchange']}/edges", f"{payload['bucket']:04d}", EDGES, table.to_batches(), ids="")
     return {"edges": len(a)}
