@@ -34,6 +34,7 @@ def run(
     store: str | None = None,
     workers: int = 0,
     executor: str | None = None,
+    memory: str | None = None,
     names: Sequence[str] | None = None,
     progress: Progress | None = None,
     force: bool = False,
@@ -45,7 +46,7 @@ def run(
     `force`. Raises the FactoryError that a step failed with, or LedgerError for gates that were not passed.
     """
     settings = settings_for(recipe_path, store, workers)
-    settings = replace(settings, executor=executor or settings.executor)
+    settings = replace(settings, executor=executor or settings.executor, memory=memory or settings.memory)
     recipe = settings.load()
     with closing(Factory(settings, recipe, progress or Silent(), wait)) as factory, open_instance(recipe) as instance:
         workspace = factory.workspace

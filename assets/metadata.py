@@ -113,9 +113,13 @@ def _columns(manifests: Sequence[Manifest]) -> Metadata:
 
 
 def _links(manifests: Sequence[Manifest]) -> Metadata:
-    counts = {name: sum(manifest.notes[name] for manifest in manifests) for name in ("duplicates", "clustered")}
+    # What a join counts: duplicates and clustered documents, or pieces and bytes to remove.
+    counted = sorted({name for manifest in manifests for name, note in manifest.notes.items() if isinstance(note, int)})
+    counts: Metadata = {name: sum(manifest.notes.get(name, 0) for manifest in manifests) for name in counted}
     rows = sum(manifest.rows for manifest in manifests)
-    return {**counts, "duplicate share": counts["duplicates"] / rows if rows else 0.0, **_histograms(manifests)}
+    if "duplicates" in counts:
+        counts["duplicate share"] = sum(manifest.notes["duplicates"] for manifest in manifests) / max(1, rows)
+    return {**counts, **_histograms(manifests)}
 
 
 def _decisions(manifests: Sequence[Manifest]) -> Metadata:

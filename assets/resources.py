@@ -6,6 +6,7 @@ The only module of this package that reads the environment:
     FACTORY_STORE         a store instead of the recipe's own
     FACTORY_WORKERS       worker processes (else one per core)
     FACTORY_EXECUTOR      local, ray or ray:ADDRESS
+    FACTORY_MEMORY        what one task of a global step may hold, such as 4GB
     FACTORY_GX            0 leaves out Great Expectations, which takes seconds to import
     DAGSTER_HOME          where Dagster remembers runs (else inside the store)
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 from assets.expectations import expect_documents
 from factory.core.errors import RecipeError
 from factory.core.manifest import Manifest
+from factory.core.sizes import DEFAULT_MEMORY, read_size
 from factory.execution.choice import make_executor
 from factory.recipes.gates import Check
 from factory.recipes.load import load_recipe
@@ -41,6 +43,7 @@ class Settings:
     workers: int = 0
     expectations: bool = True
     executor: str = "local"
+    memory: str = DEFAULT_MEMORY
 
     def load(self) -> Recipe:
         return load_recipe(self.recipe, store=self.store)
@@ -53,6 +56,7 @@ class Settings:
             "FACTORY_WORKERS": str(self.workers),
             "FACTORY_GX": str(int(self.expectations)),
             "FACTORY_EXECUTOR": self.executor,
+            "FACTORY_MEMORY": self.memory,
         }
 
 
@@ -73,7 +77,8 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 def settings_for(recipe: str, store: str | None, workers: int, environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings of a recipe that was named on a command line."""
     expectations = environment.get("FACTORY_GX", "1") != "0"
-    return Settings(recipe, store, workers, expectations, environment.get("FACTORY_EXECUTOR") or "local")
+    place, memory = environment.get("FACTORY_EXECUTOR") or "local", environment.get("FACTORY_MEMORY") or DEFAULT_MEMORY
+    return Settings(recipe, store, workers, expectations, place, memory)
 
 
 def read_dagster_home(environment: Mapping[str, str] = os.environ) -> str | None:
@@ -102,7 +107,8 @@ class Factory:
     @cached_property
     def workspace(self) -> Workspace:
         executor = make_executor(self.settings.executor, self.settings.workers)
-        return Workspace(self.recipe, executor, extra_gates=self.extra_gates, wait=self.wait)
+        memory = read_size(self.settings.memory)
+        return Workspace(self.recipe, executor, extra_gates=self.extra_gates, wait=self.wait, memory=memory)
 
     def extra_gates(self, manifest: Manifest) -> Iterable[Check]:
         if self.settings.expectations and manifest.kind == "documents":

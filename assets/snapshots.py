@@ -18,7 +18,11 @@ ENCODINGS = dg.AssetKey("encodings")
 def snapshot_assets(recipe: Recipe, *, expectations: bool) -> list[dg.AssetSpec | dg.AssetsDefinition]:
     """The inputs as they land, documents, columns, and one asset for each linker."""
     links = [_links(recipe, linker) for linker in recipe.linkers]
-    return [_inputs(recipe), _documents(recipe, expectations=expectations), _columns(recipe), *links]
+    # What rewrites texts may read links, which read keys: encodings of rewritten texts are a step of their own.
+    late = [ENCODINGS] if recipe.rewrite and recipe.tokenizer is not None else []
+    early = [key for key in column_keys(recipe) if key not in late]
+    columns = [_columns(recipe, name, keys) for name, keys in (("columns", early), ("encoded", late)) if keys]
+    return [_inputs(recipe), _documents(recipe, expectations=expectations), *columns, *links]
 
 
 def column_keys(recipe: Recipe) -> list[dg.AssetKey]:
@@ -61,14 +65,13 @@ def _documents(recipe: Recipe, *, expectations: bool) -> dg.AssetsDefinition:
     return documents
 
 
-def _columns(recipe: Recipe) -> dg.AssetsDefinition:
-    """One step for all columns, so that several stale ones share one pass over the text."""
+def _columns(recipe: Recipe, name: str, keys: list[dg.AssetKey]) -> dg.AssetsDefinition:
+    """One step for several columns, so that stale ones share one pass over the text."""
     versions = code_versions(recipe)
-    keys = column_keys(recipe)
     assert all(key.path[0] in COLUMN_KINDS for key in keys)
 
     @dg.multi_asset(
-        name="columns",
+        name=name,
         specs=[
             dg.AssetSpec(
                 key,
@@ -101,13 +104,15 @@ def _rewritten_by(recipe: Recipe) -> list[dg.AssetKey]:
 def _links(recipe: Recipe, linker: LinkerUse) -> dg.AssetsDefinition:
     key, keys = dg.AssetKey(["links", linker.label]), dg.AssetKey(["keys", linker.label])
     alone = linker.scope == "snapshot"
+    owners = column_owners(recipe)
+    judged_by = [dg.AssetKey(list(owners[linker.best][:2]))] if linker.best is not None else []
 
     @dg.asset(
         key=key,
         group_name="links",
         partitions_def=snapshots,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        deps=[DOCUMENTS, keys] if alone else on_every_partition(DOCUMENTS, keys),
+        deps=[DOCUMENTS, keys, *judged_by] if alone else on_every_partition(DOCUMENTS, keys, *judged_by),
         kinds={"parquet"},
         code_version=code_versions(recipe).get(key),
         check_specs=check_specs("links", key),

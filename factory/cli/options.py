@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from factory.core.sizes import DEFAULT_MEMORY, read_size
+
 if TYPE_CHECKING:
     from factory.recipes.workspace import Workspace
 
@@ -25,6 +27,15 @@ Place = Annotated[
         "--executor", envvar="FACTORY_EXECUTOR", help="local, ray (the cluster of this machine) or ray:ADDRESS."
     ),
 ]
+Memory = Annotated[
+    str,
+    typer.Option(
+        "--memory",
+        envvar="FACTORY_MEMORY",
+        metavar="SIZE",
+        help="What one task of a global step may hold, such as 512MB or 4GB; it spills what is more. Changes no result.",
+    ),
+]
 Snapshots = Annotated[
     list[str] | None, typer.Option("--snapshot", "-s", metavar="NAME", help="Only this snapshot; may be repeated.")
 ]
@@ -37,7 +48,13 @@ PLAIN_WIDTH = 180  # where output is no terminal, lines are cut nowhere a person
 
 
 def open_workspace(
-    recipe: str, store: str | None, *, workers: int = 0, executor: str = "local", wait: bool = True
+    recipe: str,
+    store: str | None,
+    *,
+    workers: int = 0,
+    executor: str = "local",
+    wait: bool = True,
+    memory: str = DEFAULT_MEMORY,
 ) -> "Workspace":
     """The recipe with its store, with progress on standard error. Raises FactoryError for what is wrong with it."""
     from factory.cli.progress import make_progress
@@ -45,7 +62,9 @@ def open_workspace(
     from factory.recipes.load import load_recipe
     from factory.recipes.workspace import Workspace
 
-    return Workspace(load_recipe(recipe, store=store), make_executor(executor, workers), make_progress(), wait=wait)
+    found = load_recipe(recipe, store=store)
+    held = read_size(memory)
+    return Workspace(found, make_executor(executor, workers), make_progress(), wait=wait, memory=held)
 
 
 def show(data: Any, render: Callable[[Any], Any], *, as_json: bool) -> None:

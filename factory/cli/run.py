@@ -4,7 +4,18 @@ from typing import Annotated
 
 import typer
 
-from factory.cli.options import DEFAULT_RECIPE, Json, Place, RecipePath, StorePlace, Workers, print_rich, show
+from factory.cli.options import (
+    DEFAULT_MEMORY,
+    DEFAULT_RECIPE,
+    Json,
+    Memory,
+    Place,
+    RecipePath,
+    StorePlace,
+    Workers,
+    print_rich,
+    show,
+)
 
 Direct = Annotated[
     bool, typer.Option("--direct", help="Without Dagster: faster to start, and nothing is recorded for its UI.")
@@ -23,6 +34,7 @@ def command(
     store: StorePlace = None,
     workers: Workers = 0,
     executor: Place = "local",
+    memory: Memory = DEFAULT_MEMORY,
     direct: Direct = False,
     as_json: Json = False,
 ) -> None:
@@ -30,7 +42,9 @@ def command(
     from factory.cli import running
     from factory.reports import terminal
 
-    done = running.run(recipe, store, workers=workers, executor=executor, names=names or None, direct=direct)
+    done = running.run(
+        recipe, store, workers=workers, executor=executor, memory=memory, names=names or None, direct=direct
+    )
     show(done, terminal.outcome, as_json=as_json)
     if not as_json and done["made"]:
         print_rich(terminal.ledger(done["ledger"]))

@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from factory.core.errors import FactoryError, LedgerError, suggest
+from factory.core.sizes import DEFAULT_MEMORY
 
 GROUP = "factory.orchestrator"
 
@@ -29,13 +30,15 @@ def run(
     names: Iterable[str] | None,
     direct: bool,
     executor: str = "local",
+    memory: str = DEFAULT_MEMORY,
 ) -> dict[str, Any]:
     """Make what is not there and say what was done. Raises FactoryError; LedgerError when books or a gate do not hold."""
     from factory.cli.options import open_workspace
     from factory.recipes.status import ledger
 
     started = time.monotonic()
-    with open_workspace(recipe, store, workers=workers, executor=executor if direct else "local") as workspace:
+    place = executor if direct else "local"
+    with open_workspace(recipe, store, workers=workers, executor=place, memory=memory) as workspace:
         chosen = [node.name for node in (workspace.select(names) if names else workspace.graph.values())]
         before = _manifests(workspace)
         if direct:
@@ -47,7 +50,13 @@ def run(
         else:
             launch = orchestrator()
             launch.run(
-                recipe, store=store, workers=workers, executor=executor, names=names, progress=workspace.progress
+                recipe,
+                store=store,
+                workers=workers,
+                executor=executor,
+                memory=memory,
+                names=names,
+                progress=workspace.progress,
             )
         after = _manifests(workspace)
         missing = [name for name in chosen if name not in after]

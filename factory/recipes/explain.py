@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from factory.core.errors import FactoryError, InputError
+from factory.core.links import LINK_COLUMNS
 from factory.core.manifest import Manifest, Part
 from factory.recipes.graph import column_owners
 from factory.recipes.lookup import Current, Place, describe_rule
@@ -22,7 +23,6 @@ from factory.storage.parts import read_part
 
 TEXT_HEAD = 600
 MEMBERS_SHOWN = 20
-LINKS = ("duplicate_of", "cluster", "cluster_size", "first_seen")
 
 
 def explain(workspace: Workspace, query: str) -> list[dict[str, Any]]:
@@ -102,14 +102,20 @@ def _scores(current: Current, place: Place) -> Iterable[dict[str, Any]]:
 
 def _links(current: Current, place: Place, doc_id: str) -> Iterable[dict[str, Any]]:
     for linker in current.workspace.recipe.linkers:
-        row = current.beside_row("links", linker.label, place, LINKS)
+        join = linker.stage.links
+        row = current.beside_row("links", linker.label, place, list(LINK_COLUMNS[join]))
         if row is None:
-            yield {"label": linker.label, "made": False}
+            yield {"label": linker.label, "join": join, "made": False}
+            continue
+        if join != "documents":
+            other = {"duplicate_of": _brief(current, row["duplicate_of"])} if "duplicate_of" in row else {}
+            yield {"label": linker.label, "join": join, "made": True, "columns": {**row, **other}}
             continue
         # A document that was alone when its snapshot was linked may stand for later ones.
         members = list(_members(current, linker.label, row["cluster"] or doc_id))
         yield {
             "label": linker.label,
+            "join": join,
             "made": True,
             **row,
             "duplicate_of": _brief(current, row["duplicate_of"]),

@@ -72,7 +72,9 @@ def gather(workspace: Workspace) -> dict[str, Any]:
         "dropped": list(_dropped(workspace, found)),
         **_hosts(current, found),
         "domains": {manifest.label: _domains(manifest) for manifest in current.of("selection")},
-        "clusters": [_clusters(current, linker.label) for linker in workspace.recipe.linkers],
+        "clusters": [
+            _clusters(current, use.label) for use in workspace.recipe.linkers if use.stage.links == "documents"
+        ],
         "labels": list(_labels(current)),
         "ledger": ledger(workspace),
         "mixtures": {manifest.label: _mixture(current, manifest) for manifest in current.of("mixture")},

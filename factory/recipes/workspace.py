@@ -18,6 +18,7 @@ import factory
 from factory.core.errors import FactoryError, LedgerError, suggest
 from factory.core.ledger import require_balance
 from factory.core.manifest import Manifest, manifest_path
+from factory.core.sizes import DEFAULT_MEMORY, read_size
 from factory.execution.local import LocalExecutor
 from factory.execution.tasks import Executor, Task
 from factory.recipes.gates import Check, check_gates, gate_limits
@@ -62,8 +63,6 @@ STEPS: Mapping[str, Step] = {
 # What a recipe without a tokenizer does not make.
 MODELLED = ("encodings", "selection", "mixture", "tokens", "proxies", "evaluations", "leaderboard")
 
-DEFAULT_MEMORY = 1 << 30
-
 ExtraGates = Callable[[Manifest], Iterable[Check]]
 
 
@@ -100,7 +99,7 @@ class Workspace:
     progress: Progress = field(default_factory=Silent)
     extra_gates: ExtraGates = lambda manifest: ()
     wait: bool = True
-    memory: int = DEFAULT_MEMORY  # bytes one task of a global step may hold
+    memory: int = read_size(DEFAULT_MEMORY)  # bytes one task of a global step may hold
 
     def __enter__(self) -> "Workspace":
         return self

@@ -329,6 +329,8 @@ def _columns(columns: Mapping[str, Any] | None) -> str:
 def _link(item: Mapping[str, Any]) -> str:
     if not item["made"]:
         return "not made"
+    if "columns" in item:
+        return _columns(item["columns"])
     other = item["duplicate_of"]
     if not item["members"]:
         return "alike to no other document"
