@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factory.core.registry import find_stage
+from factory.kernels import compiled
 from factory.kernels.lines import count_lines, count_python_lines, hash_segments
 from factory.kernels.pieces import BEGINS_WORD, HAS_LETTER, IS_MARK, cut_unicode, cut_whitespace, describe, pieces_of
 from factory.kernels.text import fineweb_punctuation, view_text
@@ -342,3 +344,25 @@ def test_kept_machine_code_is_not_used_after_another_file_of_the_package_changed
     with (tmp_path / "factory" / "kernels" / "text.py").open("a") as source:
         source.write("# another line\n")
     assert says()
+
+
+def test_a_kernel_is_compiled_again_when_a_file_it_imports_has_changed_and_not_for_others(tmp_path):
+    package = tmp_path / "factory" / "kernels"
+    package.mkdir(parents=True)
+    for path in (package.parent / "__init__.py", package / "__init__.py"):
+        path.touch()
+    shutil.copy(compiled.__file__, package)
+    (package / "middle.py").write_text("from factory.kernels.deep import CONSTANT\n")
+    (package / "top.py").write_text(
+        "from factory.kernels.compiled import kernel\nfrom factory.kernels.middle import CONSTANT\n\n\n"
+        "@kernel\ndef constant():\n    return CONSTANT\n\n\n"
+        "print(constant(), sum(constant.stats.cache_hits.values()))\n"
+    )
+    answers = []
+    for number, other in ((1, "a"), (1, "b"), (2, "b")):
+        (package / "deep.py").write_text(f"CONSTANT = {number}\n")
+        (package / "other.py").write_text(f"# {other}\n")
+        command = [sys.executable, "-c", "import factory.kernels.top"]
+        answers.append(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split())
+    assert [answer[0] for answer in answers] == ["1", "1", "2"]
+    assert [answer[1] for answer in answers] == ["0", "1", "0"]

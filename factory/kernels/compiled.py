@@ -1,7 +1,8 @@
 """How a Python function becomes a machine loop: without the interpreter lock, kept on disk, compiled at its first call.
 
-A compiled kernel is kept under the content of all files of this package: numba itself looks at the kernel's own file alone,
-and would run stale machine code after a constant or a function it takes from another one has changed.
+A compiled kernel is kept under the content of its own file and of all files of this package that it imports, directly or
+not: numba itself looks at the kernel's own file alone, and would run stale machine code after a constant or a function it
+takes from another one has changed.
 
 Kernels lie beside their source, or in numba's folder of the user where that cannot be written, or in NUMBA_CACHE_DIR.
 Where none of these can be written they are compiled in each process. Whoever waits for a compiler is told, once.
@@ -9,6 +10,7 @@ Where none of these can be written they are compiled in each process. Whoever wa
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -18,6 +20,8 @@ import numba
 from numba.core import event
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+_IMPORTED = re.compile(rb"^\s*from factory\.kernels\.(\w+) import", re.MULTILINE)
 
 
 def kernel(function: Function) -> Function:
@@ -49,7 +53,7 @@ def bare_inner(function: Function) -> Function:
 def _compiled(function: Function, **options: Any) -> Function:
     try:
         kept: Any = numba.njit(cache=True, **options)(function)
-        kept._cache._cache_file._source_stamp = _sources()
+        kept._cache._cache_file._source_stamp = _stamp(function.__module__.rpartition(".")[2])
     except RuntimeError:  # no folder can be written
         _Announcement.kept = False
         kept = numba.njit(**options)(function)
@@ -58,12 +62,18 @@ def _compiled(function: Function, **options: Any) -> Function:
 
 
 @cache
-def _sources() -> str:
-    """What all kernels are compiled from."""
-    hasher = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        hasher.update(path.name.encode() + b"\0" + path.read_bytes())
-    return hasher.hexdigest()
+def _stamp(module: str) -> str:
+    """What the kernels of a module are compiled from."""
+    waiting, known = [module, __name__.rpartition(".")[2]], dict[str, bytes]()
+    while waiting:
+        name = waiting.pop()
+        path = Path(__file__).with_name(f"{name}.py")
+        if name not in known and path.exists():
+            known[name] = path.read_bytes()
+            waiting += [found.decode() for found in _IMPORTED.findall(known[name])]
+    return hashlib.sha256(
+        b"\0".join(part for name in sorted(known) for part in (name.encode(), known[name]))
+    ).hexdigest()
 
 
 class _Announcement(event.Listener):  # type: ignore[misc]
