@@ -507,7 +507,10 @@ def available_columns(scorers: list[Use], linkers: list[LinkerUse]) -> dict[str,
 
 def _elects(stage: Any) -> bool:
     """Whether the linker of this name elects documents; a name that no linker has is reported elsewhere."""
-    return all(linker.links == "documents" for linker in stages("linker") if linker.name == stage)
+    try:
+        return find_stage("linker", str(stage)).links == "documents"
+    except FactoryError:
+        return True
 
 
 def _is_number(kind: pa.DataType) -> bool:
