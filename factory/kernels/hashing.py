@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
-from factory.kernels.compiled import inner, kernel
+from factory.kernels.compiled import bare_inner, bare_kernel
 
 Bytes = npt.NDArray[np.uint8]
 Hashes = npt.NDArray[np.uint64]
@@ -24,9 +24,17 @@ Whole = Any  # int64 in a kernel; mypy would tell int and np.int64 apart at ever
 
 def hash_contents(offsets: Integers, data: Bytes, valid: Flags) -> tuple[Hashes, Hashes, Flags]:
     """Key and check (the halves of XXH3-128) of each text in normal form, and whether it holds more than line ends."""
-    starts, tidy, doubtful, filled = _strip_lines(offsets, data, valid)
-    view = tidy.data
-    contents = [view[start:stop] for start, stop in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)]
+    loose, doubtful, filled = (np.zeros(len(valid), np.bool_) for _ in range(3))
+    _survey(offsets, data, valid, loose, doubtful, filled)
+    # Most texts are hashed where they lie: to touch new memory takes longer than to hash what is put there.
+    tidy = np.empty(int(np.diff(offsets)[loose].sum()), np.uint8)
+    starts = np.zeros(len(valid) + 1, np.int64)
+    _strip(offsets, data, loose, tidy, starts)
+    ends = np.where(valid, offsets[1:], offsets[:-1])
+    given = data.data
+    contents = [given[start:stop] for start, stop in zip(offsets[:-1].tolist(), ends.tolist(), strict=True)]
+    for text in np.flatnonzero(loose).tolist():
+        contents[text] = tidy.data[starts[text] : starts[text + 1]]
     for text in np.flatnonzero(doubtful).tolist():
         # Bytes that are not UTF-8 have no composed form; they are hashed as they are.
         decoded = bytes(contents[text]).decode("utf-8", "surrogateescape")
@@ -43,81 +51,71 @@ def hash_bytes(contents: Iterable[bytes | memoryview]) -> tuple[Hashes, Hashes]:
     return np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])
 
 
-def key_column(keys: Hashes, linked: Flags, valid: Flags) -> pa.Array:
-    """list<uint64> of the rows of `keys`: empty where not `linked`, null where not `valid`."""
+def key_column(keys: npt.NDArray[Any], linked: Flags, valid: Flags) -> pa.Array:
+    """A list of the rows of `keys`: empty where not `linked`, null where not `valid`."""
     linked = linked & valid
-    offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(np.where(linked, keys.shape[1], 0)).astype(np.int32)])
-    values = pa.array(np.ascontiguousarray(keys[linked]).reshape(-1), pa.uint64())
-    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(~valid))
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.where(linked, keys.shape[1], 0))])
+    return list_column(np.ascontiguousarray(keys[linked]).reshape(-1), starts, valid)
 
 
-@kernel
-def _strip_lines(offsets: Integers, data: Bytes, valid: Flags) -> tuple[Integers, Bytes, Flags, Flags]:
-    """The texts without white space at the ends of lines; which of them may not be composed; which hold anything."""
-    texts = offsets.size - 1
-    starts = np.zeros(texts + 1, np.int64)
-    tidy = np.empty(offsets[-1] - offsets[0], np.uint8)
-    doubtful, filled = np.zeros(texts, np.bool_), np.zeros(texts, np.bool_)
+def list_column(values: npt.NDArray[Any], starts: Integers, valid: Flags) -> pa.Array:
+    """A list for each row, `values[starts[row]:starts[row + 1]]`, null where not `valid`."""
+    return pa.ListArray.from_arrays(pa.array(starts.astype(np.int32)), pa.array(values), mask=pa.array(~valid))
+
+
+@bare_kernel
+def _survey(offsets: Integers, data: Bytes, valid: Flags, loose: Flags, doubtful: Flags, filled: Flags) -> None:
+    """Which texts have white space at the end of a line, which may not be composed, which hold more than white space."""
+    for text in range(offsets.size - 1):
+        if not valid[text]:
+            continue
+        start, end = offsets[text], offsets[text + 1]
+        # Without a branch, so in wide steps; over single bytes, as sums would need wider ones.
+        ends, solid, highest = np.uint8(0), np.uint8(0), np.uint8(0)
+        for index in range(start, end - 1):
+            byte = data[np.uintp(index)]
+            space = np.uint8(byte == 0x20) | np.uint8(byte == 0x09) | np.uint8(byte == 0x0D)
+            ends |= np.uint8(data[np.uintp(index + 1)] == 0x0A) & space
+            solid |= np.uint8(1) ^ (space | np.uint8(byte == 0x0A))
+            highest = max(highest, byte)
+        if start < end:
+            last = data[end - 1]
+            space = np.uint8(last == 0x20) | np.uint8(last == 0x09) | np.uint8(last == 0x0D)
+            ends |= space
+            solid |= np.uint8(1) ^ (space | np.uint8(last == 0x0A))
+            highest = max(highest, last)
+        loose[text] = ends != 0
+        filled[text] = solid != 0
+        doubtful[text] = highest >= 0xCC and _may_compose(data, start, end)
+
+
+@bare_kernel
+def _strip(offsets: Integers, data: Bytes, chosen: Flags, tidy: Bytes, starts: Integers) -> None:
+    """The chosen texts, without white space at the ends of lines."""
     kept = np.int64(0)
-    for text in range(texts):
-        if valid[text]:
-            start, end, begin = offsets[text], offsets[text + 1], kept
-            spaces, highest = _survey(data, start, end)
-            if spaces == 0:
-                kept = begin + end - start
-                tidy[begin:kept] = data[start:end]
-            else:
-                kept = _strip(data, start, end, tidy, begin)
-            filled[text] = _line_feeds(tidy, begin, kept) < kept - begin
-            doubtful[text] = highest >= 0xCC and _may_compose(tidy, begin, kept)
-        starts[text + 1] = kept
-    return starts, tidy, doubtful, filled
-
-
-@inner
-def _survey(data: Bytes, start: Whole, end: Whole) -> tuple[Whole, Whole]:
-    """How many bytes of white space lie before a line's end, and the highest byte; without a branch, so in wide steps."""
-    spaces = np.int64(0)
-    highest = np.uint8(0)
-    for index in range(start, end - 1):
-        byte = data[index]
-        spaces += (data[index + 1] == 0x0A) & ((byte == 0x20) | (byte == 0x09) | (byte == 0x0D))
-        highest = max(highest, byte)
-    if start < end:
-        last = data[end - 1]
-        spaces += (last == 0x20) | (last == 0x09) | (last == 0x0D)
-        highest = max(highest, last)
-    return spaces, highest
-
-
-@inner
-def _strip(data: Bytes, start: Whole, end: Whole, tidy: Bytes, at: Whole) -> Whole:
-    kept = at
-    for index in range(start, end):
-        byte = data[index]
-        if byte == 0x0A:
+    for text in range(offsets.size - 1):
+        if chosen[text]:
             at = kept
-        tidy[at] = byte
-        at += 1
-        if byte != 0x20 and byte != 0x09 and byte != 0x0D:
-            kept = at
-    return kept
+            for index in range(offsets[text], offsets[text + 1]):
+                byte = data[np.uintp(index)]
+                if byte == 0x0A:
+                    at = kept
+                tidy[np.uintp(at)] = byte
+                at += 1
+                if byte != 0x20 and byte != 0x09 and byte != 0x0D:
+                    kept = at
+        starts[text + 1] = kept
 
 
-@inner
-def _line_feeds(tidy: Bytes, start: Whole, stop: Whole) -> Whole:
-    feeds = np.int64(0)
-    for index in range(start, stop):
-        feeds += tidy[index] == 0x0A
-    return feeds
-
-
-@inner
+@bare_inner
 def _may_compose(tidy: Bytes, start: Whole, stop: Whole) -> bool:
     """Whether a character from U+0300 is there, but for the dashes and quotation marks from U+2010 to U+203F."""
     for index in range(start, stop):
-        if tidy[index] >= 0xCC and not (
-            tidy[index] == 0xE2 and index + 2 < stop and tidy[index + 1] == 0x80 and tidy[index + 2] >= 0x90
+        if tidy[np.uintp(index)] >= 0xCC and not (
+            tidy[np.uintp(index)] == 0xE2
+            and index + 2 < stop
+            and tidy[np.uintp(index + 1)] == 0x80
+            and tidy[np.uintp(index + 2)] >= 0x90
         ):
             return True
     return False

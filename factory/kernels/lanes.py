@@ -73,6 +73,24 @@ def letters_and_digits(typing_context: Any, data: Any, at: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def fold_letters(typing_context: Any, data: Any, at: Any, room: Any, to: Any) -> Any:
+    """Which bytes are digits or not of ASCII; into `room` at `to` go letters in lower case, and blanks for all others."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lanes = _lanes(context, builder, signature, arguments)
+        lower = builder.or_(lanes, _every(0x20))
+        letters = builder.icmp_unsigned("<", builder.sub(lower, _every(ord("a"))), _every(26))
+        digits = builder.icmp_unsigned("<", builder.sub(lanes, _every(ord("0"))), _every(10))
+        array = context.make_array(signature.args[2])(context, builder, arguments[2])
+        address = builder.gep(array.data, [arguments[3]], source_etype=ir.IntType(8))
+        folded = builder.select(letters, lower, _every(0x20))
+        builder.store(folded, builder.bitcast(address, folded.type.as_pointer()), align=1)
+        return _mask(builder, builder.or_(digits, builder.icmp_unsigned(">", lanes, _every(0x7F))))
+
+    return types.uint32(data, at, room, to), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def lowest_bit(typing_context: Any, mask: Any) -> Any:
     """The place of the lowest bit that is set; 64 if none is."""
 

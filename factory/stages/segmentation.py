@@ -48,13 +48,14 @@ _BY_LANGUAGE = {
 }
 
 
-def _known(name: str) -> str:
+def known_words(name: str) -> str:
+    """The name again; raises ValueError for one that is none."""
     if name not in WORDS:
         raise ValueError(f"No words are named '{name}'.{suggest(name, WORDS)}")
     return name
 
 
-Words = Annotated[str, AfterValidator(_known)]  # the type of the setting: a wrong name is found when a recipe is read
+Words = Annotated[str, AfterValidator(known_words)]  # the type of the setting: a wrong name is found when a recipe is read
 
 
 def cutter_for(language: str, script: str | None = None) -> str:

@@ -151,6 +151,35 @@ def iterate_part(store: Store, part: Part, columns: Sequence[str], rows: int = B
             yield from file.iter_batches(batch_size=rows, row_groups=[group], columns=list(columns))
 
 
+def take_rows(
+    store: Store, part: Part, columns: Sequence[str], rows: np.ndarray, size: int = BATCH_ROWS
+) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+    """Some rows of a part, named by their ascending numbers, in batches with their numbers; other row groups stay unread."""
+    with _opened(store, part) as stream:
+        file = pq.ParquetFile(stream, page_checksum_verification=True)
+        if file.metadata.num_rows != part.rows:
+            raise IntegrityError(f"{part.path} holds {file.metadata.num_rows:,} rows, its record says {part.rows:,}")
+        first = 0
+        for group in range(file.num_row_groups):
+            stop = first + file.metadata.row_group(group).num_rows
+            low, high = np.searchsorted(rows, [first, stop])
+            at = first
+            for batch in file.iter_batches(size, [group], list(columns)) if low < high else ():
+                low, high = np.searchsorted(rows, [at, at + batch.num_rows])
+                yield rows[low:high], batch.take(pa.array(rows[low:high] - at))
+                at += batch.num_rows
+            first = stop
+
+
+def value_count(store: Store, part: Part, column: str) -> int:
+    """How many values a column of lists has in all, from the file's footer alone; an empty list or null counts as one."""
+    with _opened(store, part) as stream:
+        metadata = pq.ParquetFile(stream).metadata
+        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        leaves = [group.column(number) for group in groups for number in range(group.num_columns)]
+        return sum(leaf.num_values for leaf in leaves if leaf.path_in_schema.split(".")[0] == column)
+
+
 @contextlib.contextmanager
 def _opened(store: Store, part: Part) -> Iterator[BinaryIO]:
     """A part's bytes; what goes wrong while they are read is said in the store's terms."""

@@ -1,4 +1,4 @@
-"""Megabytes of text per second of processor time, for each family of scorers alone and all together. Run by hand:
+"""Megabytes of text per second of processor time, for each family of scorers, for all together, and for linkers. Run by hand:
 
     python tests/benchmarks/kernels.py ../shared/data
 
@@ -21,6 +21,14 @@ from factory.core.registry import find_stage
 from factory.kernels.pieces import cut_unicode, pieces_of
 
 FAMILIES = ["word_statistics", "line_statistics", "repetition"]
+LINKERS: list[tuple[str, dict[str, object]]] = [
+    ("exact", {}),
+    ("minhash", {}),
+    ("minhash", {"shingles": True}),
+    ("minhash", {"words": "uax29"}),
+    ("minhash", {"preset": "bigcode"}),
+    ("minhash", {"preset": "nemo"}),
+]
 DOCUMENT, BATCH = 3800, 512
 
 
@@ -92,6 +100,10 @@ def main() -> None:
             if reading != "dclm":
                 scorers.append((name, score))
     report("all", measure(run_all, batches))
+    for name, settings in LINKERS:
+        linker = find_stage("linker", name)
+        label = " ".join([name, *(f"{key}={value}" for key, value in settings.items())])
+        report(label, measure(linker.make(linker.config(**settings)), batches))
 
 
 if __name__ == "__main__":
