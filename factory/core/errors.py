@@ -50,6 +50,12 @@ class LedgerError(FactoryError):
     exit_code = 6
 
 
+class DoesNotFit(FactoryError):
+    """A plan that asks for more memory or disk than there is: refused before anything is made."""
+
+    exit_code = 7
+
+
 class TaskFailed(FactoryError):
     """A task failed after its retries; carries the first cause."""
 

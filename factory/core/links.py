@@ -19,7 +19,10 @@ LINK_COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "removed": SPANS,
         "removed_bytes": pa.uint32(),
         "removed_share": pa.float32(),
-        "copies": pa.uint32(),
+        "copies": pa.uint32(),  # of its most frequent piece
+        "bytes_left": pa.uint32(),
+        "pieces_left": pa.uint32(),
+        "words_left": pa.uint32(),  # where the linker counts words
     },
     # Paragraphs most of whose n-grams were seen before.
     "paragraphs": {
@@ -29,7 +32,12 @@ LINK_COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "seen_share": pa.float32(),
     },
     # The nearest earlier document of the same region of a vector space.
-    "neighbours": {"duplicate_of": pa.string(), "cluster": pa.uint32(), "max_similarity": pa.float32()},
+    "neighbours": {
+        "duplicate_of": pa.string(),
+        "cluster": pa.uint32(),
+        "max_similarity": pa.float32(),
+        "nearness": pa.float32(),
+    },
 }
 
 

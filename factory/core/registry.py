@@ -35,6 +35,8 @@ def register(
     files: Callable[[Any], tuple[str, ...]] | None = None,
     packages: Callable[[Any], tuple[str, ...]] | None = None,
     links: str = "documents",
+    paths: Callable[[Any], tuple[str, ...]] | None = None,
+    join_settings: tuple[str, ...] = (),
 ) -> Callable[[Make], Make]:
     """Put the decorated factory into the catalogue under its kind, which is the folder its module lies in."""
 
@@ -61,6 +63,8 @@ def register(
             files,
             packages,
             links if kind == "linker" else "",
+            paths,
+            join_settings,
             doc,
         )
         return make

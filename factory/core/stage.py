@@ -17,6 +17,8 @@ from factory.core.config import Config
 BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch]
 # What a stage's settings name: the path, glob or folder as it is written there, to the content of each file it means.
 Files = Mapping[str, Mapping[str, bytes]]
+# The same for files that are read where they lie, such as weights: full local names, sorted.
+Paths = Mapping[str, tuple[str, ...]]
 Columns = Mapping[str, pa.DataType]
 
 KINDS = {
@@ -47,11 +49,15 @@ class Stage:
     `make(config)` gives the BatchFunction. `reads` and `writes` may depend on the settings. `train`, where there is one,
     makes the model file the stage needs (see `Training`); `make` then gets it as `make(config, model_path)`. `fit`, on a
     filter that compares documents with each other, gets one snapshot's table (its columns and `doc_id`, only documents no
-    other rule drops) and returns plain numbers; `make` then gets them as `make(config, fitted)`. `files(config)`, on a
+    other rule drops) and returns plain numbers; `make` then gets them as `make(config, fitted)`. A selector, which writes how
+    often each kept document is taken (`repeats`, uint16), is fitted on one table of all snapshots: the columns it reads and
+    `removed`, whether filters drop the document, of the documents that stand for their cluster. `files(config)`, on a
     scorer, linker or filter, says which files beside the recipe the stage needs (word lists, block lists, tables); their
     content is part of its identity, and `make` gets it as `make(..., files=files)`. `packages(config)` are libraries whose
     release decides the output; the installed versions are part of the identity. `links`, on a linker, is the join that turns
-    its keys into columns (see `factory.core.links`).
+    its keys into columns (see `factory.core.links`), and `join_settings` are those of its settings that only the join reads:
+    changing them makes no keys again. `paths(config)` is like `files`, for local files too large to be handed over as bytes:
+    `make`, and the training's `fit`, get `paths=paths`.
     """
 
     name: str
@@ -66,6 +72,8 @@ class Stage:
     files: Callable[[Any], tuple[str, ...]] | None = None
     packages: Callable[[Any], tuple[str, ...]] | None = None
     links: str = ""
+    paths: Callable[[Any], tuple[str, ...]] | None = None
+    join_settings: tuple[str, ...] = ()
     doc: str = ""
 
     def reads_for(self, config: Config) -> tuple[str, ...]:
@@ -77,6 +85,9 @@ class Stage:
 
     def files_for(self, config: Config) -> tuple[str, ...]:
         return self.files(config) if self.files is not None else ()
+
+    def paths_for(self, config: Config) -> tuple[str, ...]:
+        return self.paths(config) if self.paths is not None else ()
 
     def writes_for(self, config: Config) -> dict[str, pa.DataType]:
         return dict(self.writes(config) if callable(self.writes) else self.writes)

@@ -1,8 +1,9 @@
 """What may go: files of the store that no recipe's current datasets, nor anything recent, stand on.
 
-Kept are every dataset a current pointer leads to, everything it was made from, and whatever is younger than the limit, so
-that work in progress and the outputs of an experiment just taken out are not lost. Only folders of datasets, the exchange
-and temporaries are looked at; anything else in the store is not ours to remove.
+Kept are every dataset a current pointer leads to, everything it was made from, the indexes of linkers over nothing but such
+datasets, which the next snapshot is joined with, and whatever is younger than the limit, so that work in progress and the
+outputs of an experiment just taken out are not lost. Only folders of datasets, the exchange and temporaries are looked at;
+anything else in the store is not ours to remove.
 """
 
 import json
@@ -12,19 +13,21 @@ from typing import Any
 from factory.core.errors import IntegrityError, LeaseHeld
 from factory.core.manifest import Manifest
 from factory.recipes.graph import KINDS
+from factory.recipes.steps.links.index import KIND as INDEX
 from factory.recipes.verify import manifest_paths, record_path
 from factory.storage.leases import live_leases
 from factory.storage.manifests import CURRENT, find_manifest
 from factory.storage.store import Store
 
 OLDER_THAN_HOURS = 24.0
+FOLDERS = (*KINDS, INDEX, "exchange")
 
 
 def garbage(store: Store, *, older_than_hours: float = OLDER_THAN_HOURS) -> dict[str, Any]:
     """Files that may go, with their bytes, as `files` and `temporaries`; nothing is removed."""
     limit = time.time() - older_than_hours * 3600
-    modified = {path: when for kind in (*KINDS, "exchange") for path, when in store.modified(kind).items()}
-    sizes = {path: size for kind in (*KINDS, "exchange") for path, size in store.files(kind).items()}
+    modified = {path: when for kind in FOLDERS for path, when in store.modified(kind).items()}
+    sizes = {path: size for kind in FOLDERS for path, size in store.files(kind).items()}
     kept = _kept(store, modified, limit)
     files = {
         path: size for path, size in sizes.items() if path not in kept and modified.get(path, time.time()) <= limit
@@ -88,4 +91,15 @@ def _kept(store: Store, modified: dict[str, float], limit: float) -> set[str]:
         for part in manifest.parts:
             kept.update((part.path, record_path(part.path)))
         waiting += [made[item] for item in manifest.inputs.items() if item in made]
+    for path, manifest in manifests.items():
+        if manifest.kind == INDEX and path not in seen and _of_use(manifest, manifests, made, seen):
+            kept.add(path)
+            kept.update(part.path for part in manifest.parts)
     return kept
+
+
+def _of_use(index: Manifest, manifests: dict[str, Manifest], made: dict[tuple[str, str], str], seen: set[str]) -> bool:
+    """Whether links would go on from this index: what it covers is kept, and so are links that were asked for like this."""
+    return all(made.get(item) in seen for item in index.inputs.items()) and any(
+        manifests[path].kind == "links" and manifests[path].fingerprint == index.fingerprint for path in seen
+    )

@@ -8,6 +8,7 @@ from factory.core.manifest import Manifest, Part
 from factory.recipes.graph import KINDS
 from factory.recipes.lookup import Current
 from factory.recipes.status import problems
+from factory.recipes.steps.links.index import KIND as INDEX
 from factory.recipes.workspace import Workspace
 from factory.storage.manifests import find_manifest, pointer_path
 from factory.storage.parts import damage
@@ -26,7 +27,8 @@ def verify(workspace: Workspace, *, repair: bool = False) -> dict[str, Any]:
     for name in broken:
         current.pointers.pop(name, None)
     manifests = [manifest for kind in KINDS for manifest in current.of(kind)]
-    parts = {part.path: part for manifest in manifests for part in manifest.parts}
+    indexes = list(_indexes(workspace.store, manifests))
+    parts = {part.path: part for manifest in (*manifests, *indexes) for part in manifest.parts}
     damaged = dict(_damaged(workspace, list(parts.values())))
     wrong = [*broken.values(), *_misplaced(current, manifests), *problems(current)]
     result: dict[str, Any] = {
@@ -62,6 +64,22 @@ def _broken_manifests(workspace: Workspace) -> tuple[dict[str, str], list[str]]:
             broken[name] = f"{name}: the manifest says digest {manifest.digest}, {pointer['digest']} passed the gates"
             files += [pointer["manifest"], own]
     return broken, files
+
+
+def _indexes(store: Store, manifests: list[Manifest]) -> Iterator[Manifest]:
+    """The indexes that the current links went on from, or the next ones would: over current datasets alone."""
+    current = {(manifest.name, manifest.digest) for manifest in manifests}
+    asked = {(manifest.label, manifest.fingerprint) for manifest in manifests if manifest.kind == "links"}
+    for label, fingerprint in sorted(asked):
+        for path in store.files(f"{INDEX}/{label}/{fingerprint}"):
+            if not is_manifest(path):
+                continue
+            try:
+                found = find_manifest(store, path)
+            except IntegrityError:
+                continue  # the run that would go on from it says so
+            if found is not None and current >= set(found.inputs.items()):
+                yield found
 
 
 def _damaged(workspace: Workspace, parts: list[Part]) -> Iterator[tuple[str, str]]:
@@ -122,9 +140,8 @@ def record_path(part_path: str) -> str:
 
 def manifest_paths(store: Store) -> list[str]:
     """Every manifest of the store, of all recipes."""
-    return [
-        path
-        for kind in KINDS
-        for path in store.files(kind)
-        if path.rsplit("/", 1)[-1].startswith("manifest-") and path.endswith(".json")
-    ]
+    return [path for kind in (*KINDS, INDEX) for path in store.files(kind) if is_manifest(path)]
+
+
+def is_manifest(path: str) -> bool:
+    return path.rsplit("/", 1)[-1].startswith("manifest-") and path.endswith(".json")

@@ -21,6 +21,7 @@ from factory.core.manifest import Manifest, manifest_path
 from factory.core.sizes import DEFAULT_MEMORY, read_size
 from factory.execution.local import LocalExecutor
 from factory.execution.tasks import Executor, Task
+from factory.recipes import limits
 from factory.recipes.gates import Check, check_gates, gate_limits
 from factory.recipes.graph import COLUMN_KINDS, Node, build_graph
 from factory.recipes.inputs import Inputs, find_inputs
@@ -207,6 +208,7 @@ class Workspace:
     def run(self, names: Iterable[str] | None = None, *, upstream: bool = True) -> list[Outcome]:
         """Make what is not there, wave by wave. Raises FactoryError when a blocking gate fails and something waits for it."""
         nodes = self.select(names, upstream=upstream) if names is not None else list(self.graph.values())
+        self.require_fit(nodes)
         found: dict[str, Manifest] = {}
         outcomes: list[Outcome] = []
         blocked: dict[str, Outcome] = {}
@@ -226,6 +228,9 @@ class Workspace:
                         works.append(work)
                     else:
                         outcomes.append(self._promote(work, manifest, made=False))
+                if any(work.node.kind == "links" for work in works):  # all they read is there: the numbers are exact
+                    needs = limits.work_needs(self.recipe, self.store, works, self.memory)
+                    limits.refuse(limits.problems(self.recipe, self.store, needs, memory=self.memory))
                 started = time.time()
                 for work, manifest in self._make(works, leases, started):
                     outcomes.append(self._promote(work, manifest, made=True))
@@ -235,6 +240,21 @@ class Workspace:
                 else:
                     blocked[outcome.node.name] = outcome
         return outcomes
+
+    def require_fit(self, nodes: Iterable[Node], free: limits.Free = limits.free_bytes) -> None:
+        """Raise DoesNotFit when links that have to be made ask for more memory or disk than there is, as far as is known."""
+        known: dict[str, Manifest | None] = {}
+        needs = []
+        for node in nodes:
+            if node.kind != "links" or self._current(node, known) is not None:
+                continue
+            found = {name: manifest for name in node.upstream if (manifest := self._current(self.graph[name], known))}
+            if (asked := limits.needs_of(self.recipe, self.store, node, found, self.memory)) is not None:
+                needs.append(asked)
+        limits.refuse(limits.problems(self.recipe, self.store, needs, memory=self.memory, free=free))
+        if needs and isinstance(self.executor, LocalExecutor):
+            if warning := limits.memory_warning(self.executor.workers, self.memory):
+                self.progress.note(warning)
 
     def _follow(
         self, node: Node, found: dict[str, Manifest], blocked: Mapping[str, Outcome], known: dict[str, Manifest | None]
@@ -319,14 +339,14 @@ class Workspace:
 
     def _promote(self, work: Work, manifest: Manifest, *, made: bool) -> Outcome:
         pointer = find_pointer(self.store, self.recipe.name, manifest.kind, manifest.label, manifest.partition)
-        limits = gate_limits(self.recipe)
-        if not made and pointer is not None and (pointer["manifest"], pointer.get("limits")) == (manifest.path, limits):
+        bounds = gate_limits(self.recipe)
+        if not made and pointer is not None and (pointer["manifest"], pointer.get("limits")) == (manifest.path, bounds):
             stored = tuple(Check(**check) for check in pointer["checks"].values())
             return Outcome(work.node, manifest, False, stored)
         checks = (*check_gates(self.recipe, self.store, manifest, dict(work.upstream)), *self.extra_gates(manifest))
         outcome = Outcome(work.node, manifest, made, checks)
         if outcome.passed:
-            point(self.store, self.recipe.name, manifest, {check.name: check.to_json() for check in checks}, limits)
+            point(self.store, self.recipe.name, manifest, {check.name: check.to_json() for check in checks}, bounds)
         return outcome
 
     # --- what steps use

@@ -15,7 +15,7 @@ import pyarrow as pa
 from factory.core.fingerprint import fingerprint
 from factory.core.manifest import Part
 from factory.recipes.work import Bench, Work
-from factory.storage.exchange import bucket_of, read_rows, write_rows
+from factory.storage.exchange import bucket_of, mix, read_rows, write_rows
 from factory.storage.store import Store
 
 ROW_BITS = 32
@@ -76,9 +76,9 @@ def clear(bench: Bench, folder: str) -> None:
         bench.store.delete(path)
 
 
-def bucket_writer(bucket: int) -> str:
-    """The name of the files that the task of a bucket writes."""
-    return f"{bucket:06d}"
+def bucket_writer(bucket: int, piece: int = 0) -> str:
+    """The name of the file that the task of a bucket writes; one that is too large to hold writes several."""
+    return f"{bucket:06d}-{piece:04d}"
 
 
 def pairs_folder(exchange: str) -> str:
@@ -91,38 +91,35 @@ def verified_folder(exchange: str) -> str:
     return f"{exchange}/verified"
 
 
-def write_pairs(store: Store, plan: Mapping[str, Any], bucket: int, a: Nodes, b: Nodes) -> None:
-    """Put the pairs of one bucket of keys where the splits read them."""
+def write_pairs(store: Store, plan: Mapping[str, Any], bucket: int, a: Nodes, b: Nodes, piece: int = 0) -> None:
+    """Put the pairs of one bucket of keys (or of a piece of it) where the splits read them."""
     table = pa.table([pa.array(a), pa.array(b)], schema=PAIRS)
     target = bucket_of(mix(a.view(np.uint64)), plan["splits"])
-    write_rows(store, pairs_folder(plan["exchange"]), bucket_writer(bucket), plan["splits"], target, table)
+    writer = bucket_writer(bucket, piece)
+    write_rows(store, pairs_folder(plan["exchange"]), writer, plan["splits"], target, table)
 
 
 def read_pairs(store: Store, plan: Mapping[str, Any], split: int) -> tuple[Nodes, Nodes]:
     """The candidate pairs of one split; a pair that shares keys of several buckets comes as often."""
-    writers = [bucket_writer(bucket) for bucket in range(plan["buckets"])]
-    table = read_rows(store, pairs_folder(plan["exchange"]), split, writers)
-    return table.column("a").to_numpy(), table.column("b").to_numpy()
+    writers = [bucket_writer(bucket, piece) for bucket, pieces in enumerate(plan["pieces"]) for piece in range(pieces)]
+    return _nodes(read_rows(store, pairs_folder(plan["exchange"]), split, writers))
 
 
 def write_verified(store: Store, plan: Mapping[str, Any], split: int, a: Nodes, b: Nodes) -> None:
     """Put the pairs of one split that are linked."""
+    write_split(store, verified_folder(plan["exchange"]), split, a, b)
+
+
+def write_split(store: Store, folder: str, split: int, a: Nodes, b: Nodes) -> None:
+    """Put the pairs of a split in a folder where each split has one writer."""
     table = pa.table([pa.array(a), pa.array(b)], schema=PAIRS)
-    target = np.full(len(a), split, np.uint64)
-    write_rows(store, verified_folder(plan["exchange"]), bucket_writer(split), plan["splits"], target, table)
+    write_rows(store, folder, bucket_writer(split), 1, np.zeros(len(a), np.uint64), table)
 
 
-def read_verified(store: Store, plan: Mapping[str, Any], split: int) -> tuple[Nodes, Nodes]:
-    """The linked pairs of one split."""
-    table = read_rows(store, verified_folder(plan["exchange"]), split, [bucket_writer(split)])
+def read_split(store: Store, folder: str, split: int) -> tuple[Nodes, Nodes]:
+    """What `write_split` put there."""
+    return _nodes(read_rows(store, folder, 0, [bucket_writer(split)]))
+
+
+def _nodes(table: pa.Table) -> tuple[Nodes, Nodes]:
     return table.column("a").to_numpy(), table.column("b").to_numpy()
-
-
-def mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """A number for each number, spread evenly over 64 bits (the finalizer of MurmurHash3, which loses nothing)."""
-    mixed = values.copy()
-    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
-        mixed ^= mixed >> np.uint64(33)
-        mixed *= np.uint64(factor)
-    mixed ^= mixed >> np.uint64(33)
-    return mixed

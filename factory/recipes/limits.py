@@ -1,0 +1,172 @@
+"""What this machine has, what links take, and the refusal of what cannot fit.
+
+In: link datasets that are to be made, with documents and keys as far as they are known. Out: nothing, or DoesNotFit with
+what is needed, what there is, and what to change. What is not known yet counts as nothing, so that nothing is refused that
+could fit; with every snapshot's keys there, the numbers are exact.
+"""
+
+import inspect
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import psutil
+
+from factory.core.errors import DoesNotFit
+from factory.core.links import Needs
+from factory.core.manifest import Manifest
+from factory.recipes.graph import Node
+from factory.recipes.recipe import Recipe
+from factory.recipes.steps import links
+from factory.recipes.work import Work
+from factory.reports.text import size
+from factory.storage.parts import value_count
+from factory.storage.store import Store
+
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+ROW_BYTES = 8  # of links, at least: the place of a row, compressed
+
+TOLERANCE = 1.1  # pieces are not all of one size
+
+Free = Callable[[str], int]
+
+
+@dataclass(frozen=True)
+class LinkNeeds:
+    """What one link dataset takes: its join's needs, and the bytes its links will have."""
+
+    node: Node
+    rows: int
+    keys: int
+    needs: Needs
+    fixed: int  # of the memory, what a task holds whatever the data
+    written: int
+
+
+def machine_memory() -> int:
+    """Bytes this process may use: of the machine, or of the container it runs in."""
+    limits = [int(psutil.virtual_memory().total)]
+    for path in CGROUP_LIMITS:
+        try:
+            with open(path, encoding="ascii") as stream:
+                limits.append(int(stream.read()))
+        except (OSError, ValueError):  # no such controller, or "max"
+            continue
+    return min(limits)
+
+
+def free_bytes(folder: str) -> int:
+    """Bytes that can still be written below a folder, which need not be there yet."""
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(os.path.abspath(folder))
+    return shutil.disk_usage(folder).free
+
+
+def memory_warning(workers: int, memory: int, machine: int | None = None) -> str | None:
+    """Said where all workers together may hold more than the machine has."""
+    there = machine_memory() if machine is None else machine
+    if workers * memory <= there:
+        return None
+    fit = max(1, there // memory)
+    return (
+        f"{workers} workers may hold {size(memory)} each in global steps, {size(workers * memory)} together; this machine "
+        f"has {size(there)}. Lower --memory to {there // workers >> 20}MB, or --workers to {fit}."
+    )
+
+
+def join_needs(recipe: Recipe, label: str, rows: int, keys: int, memory: int) -> Needs | None:
+    """What the join of a linker says it needs; None where it says nothing."""
+    use = recipe.linker(label)
+    asked = links.NEEDS.get(use.stage.links)
+    if asked is None:
+        return None
+    settings = use.config.model_dump(mode="json")
+    known = {"settings": settings, "columns": list(use.stage.writes_for(use.config)), "keep": settings.get("keep")}
+    takes = inspect.signature(asked).parameters
+    chosen = {name: value for name, value in known.items() if name in takes and value is not None}
+    return asked(rows, keys, memory, **chosen)
+
+
+def needs_of(recipe: Recipe, store: Store, node: Node, found: Mapping[str, Manifest], memory: int) -> LinkNeeds | None:
+    """The needs of one link dataset, from those of its documents and keys that are there."""
+    documents = [found[name] for name in node.upstream if name in found and found[name].kind == "documents"]
+    keyed = [found[name] for name in node.upstream if name in found and found[name].kind == "keys"]
+    rows = sum(manifest.rows for manifest in documents)
+    keys = sum(value_count(store, part, "keys") for manifest in keyed for part in manifest.parts)
+    needs = join_needs(recipe, node.label, rows, keys, memory)
+    own = sum(manifest.rows for manifest in documents if manifest.partition == node.partition)
+    fixed = join_needs(recipe, node.label, 0, 0, memory)
+    if needs is None or fixed is None:
+        return None
+    return LinkNeeds(node, rows, keys, needs, fixed.memory, own * ROW_BYTES)
+
+
+def work_needs(recipe: Recipe, store: Store, works: Iterable[Work], memory: int) -> list[LinkNeeds]:
+    """The needs of link datasets all of whose inputs are there."""
+    found = [needs_of(recipe, store, work.node, work.upstream, memory) for work in works]
+    return [item for item in found if item is not None]
+
+
+def exchange_peak(recipe: Recipe, items: Iterable[LinkNeeds]) -> int:
+    """Bytes that are exchanged at once: links of one join are made together, joins one after the other."""
+    by_join: dict[str, int] = {}
+    for item in items:
+        join = recipe.linker(item.node.label).stage.links
+        by_join[join] = by_join.get(join, 0) + item.needs.disk
+    return max(by_join.values(), default=0)
+
+
+def problems(
+    recipe: Recipe,
+    store: Store,
+    items: Iterable[LinkNeeds],
+    *,
+    memory: int,
+    outputs: int | None = None,
+    free: Free = free_bytes,
+) -> list[str]:
+    """Why these links cannot be made here. `outputs` is what all datasets of the run will have; else that of the links."""
+    items = list(items)
+    found = [
+        f"{item.node.name} needs {size(item.needs.memory)} of memory in one task, even cut into "
+        f"{item.needs.splits:,} pieces ({item.rows:,} documents, {item.keys:,} keys), and --memory allows "
+        f"{size(memory)}. Run with --memory {_asked(item.needs.memory)}, or {_instead(recipe, item, memory)}."
+        for item in items
+        if item.needs.memory - item.fixed > memory * TOLERANCE
+    ]
+    exchanged = exchange_peak(recipe, items)
+    written = sum(item.written for item in items) if outputs is None else outputs
+    if store.local and exchanged + written > (there := free(store.root)):
+        missing = exchanged + written - there
+        found.append(
+            f"{size(exchanged + written)} of disk are needed in {store.url}: {size(exchanged)} while keys are exchanged and "
+            f"{size(written)} of datasets that stay. {size(there)} are free. Free another {size(missing)}, or choose another "
+            "store (--store URL)."
+        )
+    if not store.local and items and (there := free(tempfile.gettempdir())) < memory:
+        found.append(
+            f"Files on their way into {store.url} lie in {tempfile.gettempdir()}, and may have {size(memory)} (--memory); "
+            f"{size(there)} are free there. Free some, or set TMPDIR to a larger disk."
+        )
+    return found
+
+
+def refuse(found: list[str]) -> None:
+    """Raise DoesNotFit with every problem."""
+    if found:
+        raise DoesNotFit("This cannot fit, and nothing was made. " + " ".join(found))
+
+
+def _instead(recipe: Recipe, item: LinkNeeds, memory: int) -> str:
+    """What the recipe could ask for that takes less."""
+    shards = getattr(recipe.linker(item.node.label).config, "shards", None)
+    if shards is None:
+        return "link fewer documents (scope: snapshot)"
+    return f"deal them to more shards, which know nothing of each other (shards: {-(-shards * item.needs.memory // memory)})"
+
+
+def _asked(memory: int) -> str:
+    """A size to ask for, a little above."""
+    return f"{-(-memory * 11 // 10 >> 20)}MiB"
