@@ -16,7 +16,7 @@ import zstandard
 
 from factory.core.config import Config
 from factory.core.errors import InputError
-from factory.core.stage import Files, Stage
+from factory.core.stage import Files, Paths, Stage
 
 MAX_TEXT = 1_000_000
 MAX_LIST_BYTES = 1 << 30
@@ -45,19 +45,36 @@ def pin_files(uris: Iterable[str], folder: str) -> dict[str, str]:
 
 def pin_stage(stage: Stage, config: Config, folder: str) -> dict[str, dict[str, str]]:
     """Name below its path, and content hash, of each file a stage's settings name, by the path as it is written there."""
-    return {
+    small = {
         uri: {name: _hash(_read_list(file)) for name, file in _named(uri, folder).items()}
         for uri in stage.files_for(config)
     }
+    large = {
+        uri: {name: check_sha256(file, None) for name, file in _named(uri, folder).items()}
+        for uri in stage.paths_for(config)
+    }
+    return {**small, **large}
+
+
+def pinned_paths(stage: Stage, config: Config, *, pinned: Mapping[str, Mapping[str, str]], folder: str) -> Paths:
+    """Where the files lie that a stage reads in place; raises InputError when one is not what was pinned."""
+    found = {uri: _named(uri, folder) for uri in stage.paths_for(config)}
+    for uri, names in found.items():
+        if {name: check_sha256(file, None) for name, file in names.items()} != pinned.get(uri):
+            raise InputError(f"{stage.name}: a file of '{uri}' changed while the recipe ran. Run it again.")
+    return {uri: tuple(sorted(names.values())) for uri, names in found.items()}
 
 
 def make_stage(stage: Stage, config: Config, *made: Any, pinned: Mapping[str, Mapping[str, str]], folder: str) -> Any:
     """`stage.make`, with the content of the files it asks for; raises InputError when one is not what was pinned."""
+    large: dict[str, Any] = {}
+    if stage.paths is not None:
+        large["paths"] = pinned_paths(stage, config, pinned=pinned, folder=folder)
     if stage.files is None:
-        return stage.make(config, *made)
+        return stage.make(config, *made, **large)
     files: dict[str, dict[str, bytes]] = {}
-    for uri, names in pinned.items():
-        found = _named(uri, folder)
+    for uri in stage.files_for(config):
+        found, names = _named(uri, folder), pinned[uri]
         files[uri] = {}
         for name, digest in names.items():
             content = _read_list(found[name]) if name in found else b""
@@ -65,7 +82,7 @@ def make_stage(stage: Stage, config: Config, *made: Any, pinned: Mapping[str, Ma
                 raise InputError(f"{stage.name}: '{name}' of '{uri}' changed while the recipe ran. Run it again.")
             files[uri][name] = content
     read: Files = files
-    return stage.make(config, *made, files=read)
+    return stage.make(config, *made, files=read, **large)
 
 
 def _named(uri: str, folder: str) -> dict[str, str]:
@@ -88,6 +105,11 @@ def _read_list(name: str) -> bytes:
     if len(content) > MAX_LIST_BYTES:
         raise InputError(f"{name}: larger than {MAX_LIST_BYTES:,} bytes; split it.")
     return content
+
+
+def content_hash(name: str) -> str:
+    """What pins a file: its full name to the hash of its content."""
+    return _hash(_read_list(name))
 
 
 def _hash(content: bytes) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from factory.core.registry import stages
 from factory.core.schema import RAW
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-TESTED = {"extractor", "normalizer", "scorer", "linker", "filter", "rewriter"}
+TESTED = {"extractor", "normalizer", "scorer", "linker", "filter", "selector", "rewriter"}
 COLUMN_STAGES = [stage for stage in stages() if stage.kind in TESTED]
 
 
@@ -44,8 +45,12 @@ def function_of(name, kind):
 
 
 def make(stage):
-    known = examples(file_of(stage))
-    return stage.make(config_of(stage), known["fitted"]) if stage.fit else stage.make(config_of(stage))
+    known, config = examples(file_of(stage)), config_of(stage)
+    if stage.train is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            stage.train.fit(config, known["learns"], folder, 0)
+            return stage.make(config, f"{folder}/{stage.train.file}")
+    return stage.make(config, known["fitted"]) if stage.fit else stage.make(config)
 
 
 def batch_of(stage, cases):
@@ -153,6 +158,8 @@ def test_nothing_is_made_up_for_a_document_without_text(stage):
     result = function_of(stage.name, stage.kind)(nothing)
     if stage.kind == "filter":
         assert result.column("keep").null_count == 0
+    elif stage.kind == "selector":
+        assert result.column("repeats").to_pylist() == [1, 1]
     elif stage.kind in ("scorer", "linker"):
         assert all(not value for row in result.to_pylist() for value in row.values() if value is not None)
         assert stage.kind == "linker" or all(column.null_count == 2 for column in result.columns)

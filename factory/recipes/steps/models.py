@@ -15,7 +15,7 @@ from factory.core.manifest import Part
 from factory.core.registry import find_stage
 from factory.execution.tasks import Context, Payload, Task
 from factory.recipes.recipe import Use
-from factory.recipes.references import check_sha256, pin_files, read_texts
+from factory.recipes.references import check_sha256, pin_files, pinned_paths, read_texts
 from factory.recipes.work import Bench, Made, Work
 from factory.storage.parts import read_part, write_file
 from factory.storage.store import Store
@@ -55,7 +55,7 @@ def _payload(bench: Bench, work: Work) -> dict[str, Any]:
         assert use.stage.train is not None
         ready = use.stage.train.ready(use.config)
         kind = "scorer" if use.stage.kind == "scorer" else "linker"
-        own = {"stage": {"kind": kind, **use.identity}}
+        own = {"stage": {"kind": kind, **use.identity}, "pinned": work.node.spec.get("files", {})}
     return {**payload, **own, "ready": ready}
 
 
@@ -108,7 +108,10 @@ def _train_stage(store: Store, payload: Payload, scratch: str) -> tuple[str, dic
     uris = [item.uri for item in stage.train.samples(config) if item.uri is not None]
     if pin_files(uris, payload["inputs"]) != payload["files"]:
         raise InputError(f"{stage.name}: a file of {', '.join(uris)} changed while the recipe ran. Run it again.")
-    metrics = stage.train.fit(config, texts, scratch, payload["seed"])
+    large: dict[str, Any] = {}
+    if stage.paths is not None:
+        large["paths"] = pinned_paths(stage, config, pinned=payload["pinned"], folder=payload["inputs"])
+    metrics = stage.train.fit(config, texts, scratch, payload["seed"], **large)
     return stage.train.file, metrics
 
 
