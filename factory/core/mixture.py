@@ -24,6 +24,22 @@ def repeats(epochs: float, hashes: npt.NDArray[np.uint64], tokens: npt.NDArray[n
     return counts
 
 
+def copy_hashes(hashes: npt.NDArray[np.uint64], copies: npt.NDArray[np.integer]) -> npt.NDArray[np.uint64]:
+    """hash(seed, doc_id, copy number) from hash(seed, doc_id): the first copy's is the document's own."""
+    value = hashes + copies.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    # SplitMix64's finaliser (Steele, Lea, Flood 2014).
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.where(copies > 0, value ^ (value >> np.uint64(31)), hashes)
+
+
+def numbered_copies(counts: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """For so many copies of each document: which document each copy is of, and its number among them, from 0."""
+    documents = np.repeat(np.arange(len(counts)), counts)
+    firsts = np.cumsum(counts, dtype=np.int64) - counts
+    return documents, np.arange(len(documents)) - firsts[documents]
+
+
 def check_epochs(tokens: int, epochs: Mapping[str, float], bounds: Mapping[str, float]) -> None:
     """Raise FactoryError when a domain would be repeated beyond its bound: with the largest budget that fits."""
     over = {domain: value for domain, value in epochs.items() if value > bounds[domain] * (1 + 1e-9)}

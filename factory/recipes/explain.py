@@ -23,6 +23,8 @@ from factory.storage.parts import read_part
 
 TEXT_HEAD = 600
 MEMBERS_SHOWN = 20
+SPANS_SHOWN = 20
+PIECE_HEAD = 120
 
 
 def explain(workspace: Workspace, query: str) -> list[dict[str, Any]]:
@@ -51,7 +53,7 @@ def _story(current: Current, place: Place) -> dict[str, Any]:
         if text is None
         else {"characters": len(text), "bytes": len(text.encode()), "head": text[:TEXT_HEAD]},
         "scores": list(_scores(current, place)),
-        "links": list(_links(current, place, row["doc_id"])),
+        "links": list(_links(current, place, row["doc_id"], text)),
         "experiments": list(_experiments(current, place, row["doc_id"], text)),
     }
 
@@ -100,16 +102,22 @@ def _scores(current: Current, place: Place) -> Iterable[dict[str, Any]]:
         yield {"label": use.label, "stage": f"{use.stage.name}@{use.stage.version}", "columns": row}
 
 
-def _links(current: Current, place: Place, doc_id: str) -> Iterable[dict[str, Any]]:
+def _links(current: Current, place: Place, doc_id: str, text: str | None) -> Iterable[dict[str, Any]]:
     for linker in current.workspace.recipe.linkers:
         join = linker.stage.links
         row = current.beside_row("links", linker.label, place, list(LINK_COLUMNS[join]))
         if row is None:
             yield {"label": linker.label, "join": join, "made": False}
             continue
+        if "removed" in row:
+            spans = row.pop("removed") or []
+            shown = _pieces(text, spans[:SPANS_SHOWN])
+            found = {"columns": row, "removed": shown, "removed_found": len(spans)}
+            yield {"label": linker.label, "join": join, "made": True, **found}
+            continue
         if join != "documents":
-            other = {"duplicate_of": _brief(current, row["duplicate_of"])} if "duplicate_of" in row else {}
-            yield {"label": linker.label, "join": join, "made": True, "columns": {**row, **other}}
+            other = _brief(current, row.pop("duplicate_of"))
+            yield {"label": linker.label, "join": join, "made": True, "duplicate_of": other, "columns": row}
             continue
         # A document that was alone when its snapshot was linked may stand for later ones.
         members = list(_members(current, linker.label, row["cluster"] or doc_id))
@@ -122,6 +130,16 @@ def _links(current: Current, place: Place, doc_id: str) -> Iterable[dict[str, An
             "members": members[:MEMBERS_SHOWN] if len(members) > 1 else [],
             "members_found": len(members) if len(members) > 1 else 0,
         }
+
+
+def _pieces(text: str | None, spans: Iterable[Mapping[str, int]]) -> list[dict[str, Any]]:
+    """Byte ranges of a text, with the beginning of what lies there."""
+    data = (text or "").encode()
+    pieces = []
+    for span in spans:
+        piece = data[span["start"] : span["end"]].decode("utf-8", "replace")
+        pieces.append({**span, "characters": len(piece), "text": piece[:PIECE_HEAD]})
+    return pieces
 
 
 def _members(current: Current, label: str, cluster: str) -> Iterable[dict[str, Any]]:
@@ -222,9 +240,18 @@ def value_at(current: Current, name: str, place: Place) -> Any:
 def _ending(current: Current, label: str, place: Place, doc_id: str, text: str | None) -> dict[str, Any]:
     """Whether the document was selected, how often the mixture takes it, and where its tokens lie."""
     selection, tokens = current.find("selection", label), current.find("tokens", label)
-    ending: dict[str, Any] = {"selected": None, "domain": None, "tokens": None, "repeats": None, "shard": None}
+    ending: dict[str, Any] = {
+        "selected": None,
+        "domain": None,
+        "tokens": None,
+        "repeats": None,
+        "shard": None,
+        "copies": None,
+    }
     if selection is not None:
-        chosen = _row_of(current, selection.parts, doc_id, ("domain", "tokens"))
+        repeated = ("repeats",) if "unrepeated" in selection.notes else ()
+        chosen = _row_of(current, selection.parts, doc_id, ("domain", "tokens", *repeated))
+        ending["copies"] = chosen.pop("repeats") if chosen and repeated else None
         ending |= {"selected": chosen is not None, **(chosen or {})}
     if tokens is None or not ending["selected"]:
         return ending

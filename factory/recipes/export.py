@@ -1,7 +1,8 @@
 """The corpus an experiment decides on, as files for others: kept documents, their texts rewritten as the recipe says.
 
 One file for each document part that keeps something, and `corpus.json`, written last: what the corpus was made of, the rules, and
-the books. What is there already is not written again.
+the books. What is there already is not written again. Where the experiment has a selection, each document has the column
+`repeats`: how often a training is to take it.
 """
 
 import io
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import zstandard
 
-from factory.core.errors import FactoryError, suggest
+from factory.core.errors import FactoryError, IntegrityError, suggest
 from factory.core.fingerprint import fingerprint
 from factory.core.manifest import Manifest, Part
 from factory.core.schema import DOCUMENT
@@ -23,12 +24,13 @@ from factory.recipes.graph import column_owners
 from factory.recipes.steps.apply import batches
 from factory.recipes.steps.rewriting import rewriter
 from factory.recipes.workspace import Workspace
-from factory.storage.parts import find_part, finish_part, read_aligned, write_file, write_part
+from factory.storage.parts import find_part, finish_part, read_aligned, read_part, write_file, write_part
 from factory.storage.store import Store
 
 FORMATS = ("parquet", "jsonl")
 CORPUS = "corpus.json"
 EXPORTED = pa.schema([field for field in DOCUMENT if field.name != "error"])
+REPEATED = EXPORTED.append(pa.field("repeats", pa.uint16()))
 BATCH_ROWS = 1024
 
 
@@ -65,6 +67,7 @@ def export(workspace: Workspace, experiment: str, to: str, form: str = "parquet"
         "documents": sum(part.notes["documents"] for part in made),
         "text_bytes": sum(part.notes["text_bytes"] for part in made),
         "emptied": sum(part.notes["emptied"] for part in made),
+        **({"copies": sum(part.notes["copies"] for part in made)} if "selection" in described else {}),
         "rows": sum(payload["document"]["rows"] for payload in parts),
         "files": [
             {"path": part.path, "bytes": part.bytes, "documents": part.notes["documents"], "digest": part.digest}
@@ -85,7 +88,21 @@ def _described(workspace: Workspace, experiment: str, form: str) -> dict[str, An
         "rules": list(decided[0].spec["rules"]) if decided else [],
         "rewrite": [use.identity for use in workspace.recipe.rewrite],
         "decisions": [manifest.digest for manifest in decided],
+        **_selected(workspace, experiment, decided),
     }
+
+
+def _selected(workspace: Workspace, experiment: str, decided: list[Manifest]) -> dict[str, Any]:
+    """What a corpus of repeated documents was made of, besides."""
+    if workspace.recipe.experiment(experiment).selection is None:
+        return {}
+    selection = workspace.need("selection", experiment)
+    if any(selection.inputs.get(manifest.name) != manifest.digest for manifest in decided):
+        raise FactoryError(
+            f"selection/{experiment} was made from other decisions than the current ones. "
+            f"'factory run selection/{experiment}' makes it again."
+        )
+    return {"selection": {**selection.spec["selection"], "digest": selection.digest}}
 
 
 def _refuse_other(target: Store, described: Mapping[str, Any]) -> None:
@@ -108,12 +125,18 @@ def _planned(workspace: Workspace, experiment: str, snapshot: str, to: str, form
     decided = {part.name: part for part in workspace.need("decisions", experiment, snapshot).parts}
     thin = _columns(workspace, snapshot)
     rewrite = [use.identity for use in workspace.recipe.rewrite]
+    repeats = {}
+    if workspace.recipe.experiment(experiment).selection is not None:
+        repeats = {part.notes["document"]: part.to_json() for part in workspace.need("selection", experiment).parts}
     for document in documents.parts:
         beside = [(decided[document.digest].to_json(), {"failed": "failed"})]
         for manifest, names in thin:
             beside.append((next(part.to_json() for part in manifest.parts if part.name == document.digest), names))
         identity = {"document": document.digest, "beside": [part["digest"] for part, _ in beside], "rewrite": rewrite}
+        if repeats:
+            identity["repeats"] = repeats[document.digest]["digest"]
         yield {
+            "repeats": repeats.get(document.digest),
             "store": workspace.store.url,
             "to": to,
             "folder": snapshot,
@@ -140,6 +163,10 @@ def write(payload: Payload, context: Context) -> dict[str, Any]:
     """Task: the kept documents of one part, as one file."""
     target = Store(payload["to"])
     counts = {"documents": 0, "text_bytes": 0, "emptied": 0}
+    schema = EXPORTED
+    if payload["repeats"] is not None:
+        counts["copies"] = 0
+        schema = REPEATED
 
     def counted() -> Iterator[pa.RecordBatch]:
         for whole in _kept(payload):
@@ -148,12 +175,14 @@ def write(payload: Payload, context: Context) -> dict[str, Any]:
             batch = whole.filter(filled)
             counts["emptied"] += whole.num_rows - batch.num_rows
             counts["documents"] += batch.num_rows
+            if "copies" in counts:
+                counts["copies"] += pc.sum(batch.column("repeats")).as_py() or 0
             counts["text_bytes"] += pc.sum(pc.binary_length(batch.column("text"))).as_py() or 0
             yield batch
 
     folder, name = payload["folder"], payload["name"]
     if payload["form"] == "parquet":
-        part = write_part(target, folder, name, EXPORTED, counted(), notes=lambda: counts)
+        part = write_part(target, folder, name, schema, counted(), notes=lambda: counts)
         return {"part": part.to_json()}
     with target.scratch() as scratch:
         local = os.path.join(scratch, "part")
@@ -172,10 +201,19 @@ def _kept(payload: Payload) -> Iterator[pa.RecordBatch]:
     rewrite = rewriter(payload["rewrite"])
     table = read_aligned(store, document, beside, own=EXPORTED.names)
     table = table.filter(pc.equal(pc.list_value_length(table.column("failed")), 0))
+    names = EXPORTED.names
+    if payload["repeats"] is not None:
+        selected = read_part(store, Part.from_json(payload["repeats"]), ["repeats"])
+        if selected.num_rows != table.num_rows:
+            raise IntegrityError(
+                f"{payload['repeats']['path']}: {selected.num_rows:,} documents selected, {table.num_rows:,} kept"
+            )
+        table = table.append_column("repeats", selected.column("repeats"))
+        names = REPEATED.names
     for _, batch in batches(table, BATCH_ROWS):
         texts = rewrite.texts(batch.select(list(rewrite.reads)))
         position = batch.schema.get_field_index("text")
-        yield batch.set_column(position, EXPORTED.field("text"), texts).select(EXPORTED.names)
+        yield batch.set_column(position, EXPORTED.field("text"), texts).select(names)
 
 
 def _lines(batch: pa.RecordBatch) -> bytes:

@@ -75,7 +75,16 @@ def _funnel(workspace: Workspace, label: str, decided: list[Manifest]) -> dict[s
         "rules": steps,
         "kept": sum(item["kept"] for item in ledgers),
         "kept_tokens": sum(manifest.notes["kept_tokens"] for manifest in decided),
+        "repeated": _repeated(workspace, label),
     }
+
+
+def _repeated(workspace: Workspace, label: str) -> dict[str, int] | None:
+    """Documents and tokens of all snapshots as often as the selection takes them; None where it takes each once."""
+    selection = workspace.find("selection", label)
+    if selection is None or "unrepeated" not in selection.notes:
+        return None
+    return {name: sum(selection.notes[name].values()) for name in ("documents", "tokens")}
 
 
 def find_rules(found: Sequence[Mapping[str, Any]], name: str) -> tuple[str, list[str]]:

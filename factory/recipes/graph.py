@@ -8,7 +8,7 @@ from factory.core.fingerprint import fingerprint
 from factory.core.links import LINK_COLUMNS
 from factory.core.manifest import dataset_name
 from factory.recipes.inputs import Inputs
-from factory.recipes.recipe import Experiment, Mixture, Recipe, Rule, Tokenizer, Use
+from factory.recipes.recipe import Experiment, Mixture, Recipe, Rule, Selection, Tokenizer, Use
 from factory.recipes.references import pin_files, pin_model, pin_stage
 from factory.recipes.scale import proxy_scale
 
@@ -31,6 +31,7 @@ KINDS = (
 # Raised when a step itself (not a stage) would make something else of the same inputs.
 STEP_VERSIONS = {**dict.fromkeys(KINDS, 1), "scores": 2, "keys": 2, "encodings": 2, "decisions": 2}
 COLUMN_KINDS = ("scores", "keys", "encodings")
+CONTAMINATION = "contamination"  # the scorer that looks for items of benchmarks
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,11 @@ def build_graph(recipe: Recipe, inputs: Inputs) -> dict[str, Node]:
     if recipe.tokenizer is not None:
         for experiment in recipe.experiments:
             assert experiment.mixture is not None
+            nodes.append(builder.selected(experiment))
             nodes += builder.mixed(experiment.label, experiment.mixture, recipe.tokenizer)
-            nodes += builder.judged(experiment.label, experiment.mixture)
+            nodes += builder.judged(experiment, experiment.mixture)
+    else:
+        nodes += [builder.selected(experiment) for experiment in recipe.experiments if experiment.selection is not None]
     if recipe.evaluate:
         nodes.append(builder.leaderboard())
     rank = {kind: index for index, kind in enumerate(KINDS)}
@@ -87,8 +91,8 @@ def build_graph(recipe: Recipe, inputs: Inputs) -> dict[str, Node]:
 
 
 def reads_of(use: Use) -> tuple[str, ...]:
-    """The columns a rule or a rewriter reads."""
-    return use.reads if isinstance(use, Rule) else use.stage.reads_for(use.config)
+    """The columns a rule, a selection or a rewriter reads."""
+    return use.reads if isinstance(use, Rule | Selection) else use.stage.reads_for(use.config)
 
 
 def column_owners(recipe: Recipe) -> dict[str, tuple[str, str, str]]:
@@ -102,6 +106,32 @@ def column_owners(recipe: Recipe) -> dict[str, tuple[str, str, str]]:
         for name in LINK_COLUMNS[linker.stage.links]:
             owners[f"{linker.label}_{name}"] = ("links", linker.label, name)
     return owners
+
+
+def asked_in(recipe: Recipe) -> list[Use]:
+    """The scorers that look for items of the recipe's own evaluation tasks: those that read the same files."""
+    scorers = [use for use in recipe.scorers if use.stage.name == CONTAMINATION]
+    if not scorers or not recipe.evaluate:
+        return []
+    tasks = set(pin_files([task.config.uri for task in recipe.evaluate], recipe.folder).values())
+    pinned = {use.label: pin_stage(use.stage, use.config, recipe.folder) for use in scorers}
+    return [
+        use
+        for use in scorers
+        if any(digest in tasks for names in pinned[use.label].values() for digest in names.values())
+    ]
+
+
+def rules_of_linkers(recipe: Recipe, experiment: Experiment) -> list[str]:
+    """The rules that read columns of the linkers whose columns the selection reads: copies are not what it learns from."""
+    owners = column_owners(recipe)
+    reads = experiment.selection.reads if experiment.selection is not None else ()
+    linkers = {owners[name][1] for name in reads if name in owners and owners[name][0] == "links"}
+    return [
+        rule.label
+        for rule in experiment.rules
+        if any(name in owners and owners[name][0] == "links" and owners[name][1] in linkers for name in rule.reads)
+    ]
 
 
 @dataclass
@@ -151,7 +181,9 @@ class _Builder:
                 {"role": item.role, "documents": item.documents, "source": item.source, "uri": item.uri}
                 for item in use.stage.train.samples(use.config)
             ]
-            spec = {**use.identity, "train": use.stage.train.version, "samples": samples, "seed": self.recipe.seed}
+            spec = {**self.keyed(use), "train": use.stage.train.version, "samples": samples, "seed": self.recipe.seed}
+            if use.stage.paths is not None:
+                spec["files"] = pin_stage(use.stage, use.config, self.recipe.folder)
             sources = [item["source"] for item in samples if isinstance(item["source"], str)]
             upstream = {dataset_name("documents", "", self.first_of(source)) for source in sources}
             nodes.append(
@@ -161,9 +193,16 @@ class _Builder:
 
     def identity(self, use: Use) -> dict[str, Any]:
         """What decides a stage's output: its settings, and the content of the files they name."""
-        if use.stage.files is None:
+        if use.stage.files is None and use.stage.paths is None:
             return use.identity
         return {**use.identity, "files": pin_stage(use.stage, use.config, self.recipe.folder)}
+
+    def keyed(self, use: Use) -> dict[str, Any]:
+        """The settings that decide what a stage writes beside documents: without those that only its join reads."""
+        settings = {
+            name: value for name, value in use.identity["settings"].items() if name not in use.stage.join_settings
+        }
+        return {**use.identity, "settings": settings}
 
     def trained(self) -> list[Use]:
         uses = [*self.recipe.scorers, *self.recipe.linkers]
@@ -190,7 +229,8 @@ class _Builder:
         nodes = []
         for kind, use in [*(("scores", u) for u in self.recipe.scorers), *(("keys", u) for u in self.recipe.linkers)]:
             models = (dataset_name("models", use.label, ""),) if use.label in trained else ()
-            nodes.append(Node(kind, use.label, snapshot, self.identity(use), (documents, *models), models))
+            spec = {**self.identity(use), **self.keyed(use)}
+            nodes.append(Node(kind, use.label, snapshot, spec, (documents, *models), models))
         if self.recipe.tokenizer is not None:
             nodes.append(self.encodings(snapshot, self.recipe.tokenizer))
         return nodes
@@ -241,20 +281,36 @@ class _Builder:
         upstream += [dataset_name(kind, label, snapshot) for kind, label in sorted(read)]
         return Node("decisions", experiment.label, snapshot, spec, tuple(upstream))
 
+    def selected(self, experiment: Experiment) -> Node:
+        kinds = ["documents", *(["encodings"] if self.recipe.tokenizer is not None else [])]
+        upstream = [dataset_name("decisions", experiment.label, snapshot) for snapshot in self.inputs]
+        upstream += [dataset_name(kind, "", snapshot) for kind in kinds for snapshot in self.inputs]
+        spec: dict[str, Any] = {"by": experiment.mixture.by if experiment.mixture is not None else "source"}
+        if experiment.selection is not None:
+            owners = column_owners(self.recipe)
+            read = sorted({owners[name][:2] for name in experiment.selection.reads if name in owners})
+            upstream += [dataset_name(kind, label, snapshot) for kind, label in read for snapshot in self.inputs]
+            spec["selection"] = {
+                **self.identity(experiment.selection),
+                "reads": experiment.selection.reads,
+                "ignores": rules_of_linkers(self.recipe, experiment),
+            }
+        return Node("selection", experiment.label, "", spec, tuple(upstream))
+
     def mixed(self, label: str, mixture: Mixture, settings: Tokenizer) -> list[Node]:
         seed = self.recipe.seed
-        decided = [dataset_name("decisions", label, snapshot) for snapshot in self.inputs]
         documents = [dataset_name("documents", "", snapshot) for snapshot in self.inputs]
         encodings = [dataset_name("encodings", "", snapshot) for snapshot in self.inputs]
-        selection = Node("selection", label, "", {"by": mixture.by}, (*decided, *documents, *encodings))
-        mixed = Node("mixture", label, "", mixture.identity, (selection.name,))
+        selection = dataset_name("selection", label, "")
+        mixed = Node("mixture", label, "", mixture.identity, (selection,))
         tokenizer = dataset_name("models", "tokenizer", "")
-        upstream = (selection.name, mixed.name, *documents, *encodings, tokenizer)
+        upstream = (selection, mixed.name, *documents, *encodings, tokenizer)
         policy = {"seed": seed, "bos": settings.bos, "eos": settings.eos}
-        return [selection, mixed, Node("tokens", label, "", policy, upstream, (tokenizer,))]
+        return [mixed, Node("tokens", label, "", policy, upstream, (tokenizer,))]
 
-    def judged(self, label: str, mixture: Mixture) -> list[Node]:
+    def judged(self, experiment: Experiment, mixture: Mixture) -> list[Node]:
         nodes = []
+        label = experiment.label
         tokens, tokenizer = dataset_name("tokens", label, ""), dataset_name("models", "tokenizer", "")
         proxy = self.recipe.proxy
         tasks = {
@@ -263,9 +319,15 @@ class _Builder:
         }
         pinned = pin_files([task.config.uri for task in self.recipe.evaluate], self.recipe.folder)
         budget = mixture.config.model_dump()["tokens"]
+        # Which items the experiment trains on, where a scorer looks for them; it changes no score.
+        scorers = asked_in(self.recipe)
+        known = [dataset_name("scores", use.label, snapshot) for use in scorers for snapshot in self.inputs]
+        known += [dataset_name("selection", label, "")] if scorers else []
         for seed in range(proxy.seeds):
             partition = f"{proxy.scale}-{seed}"
             spec = {"scale": asdict(proxy_scale(proxy)), "seed": [self.recipe.seed, seed], "tokens": budget}
+            if experiment.selection is not None:
+                spec["order"] = "copies"
             trained = Node("proxies", label, partition, spec, (tokens, tokenizer), (tokenizer,))
             nodes.append(trained)
             if tasks:
@@ -274,7 +336,7 @@ class _Builder:
                     label,
                     partition,
                     {"tasks": tasks},
-                    (trained.name, tokenizer),
+                    (trained.name, tokenizer, *known),
                     files=pinned,
                 )
                 nodes.append(judged)

@@ -25,6 +25,7 @@ from factory.recipes.recipe import (
     Proxy,
     Recipe,
     Rule,
+    Selection,
     SourceUse,
     Task,
     Tokenizer,
@@ -44,6 +45,7 @@ SECTIONS = (
     "filters",
     "rewrite",
     "tokenizer",
+    "selection",
     "mixture",
     "proxy",
     "evaluate",
@@ -52,7 +54,7 @@ SECTIONS = (
     "seed",
     "max_error_share",
 )
-EXPERIMENT_SECTIONS = ("filters", "mixture")
+EXPERIMENT_SECTIONS = ("filters", "selection", "mixture")
 PRESET_SECTIONS = ("name", "source", "scorers", "rules")
 DEFAULT_PART_BYTES = 64 << 20
 NO_TOKENIZER = "none"
@@ -102,6 +104,7 @@ class _Checker:
             self.use("scorer", f"scorers.{label}", label, item) for label, item in self.section(data, "scorers").items()
         ]
         linkers = [self.linker(label, item, _present(scorers)) for label, item in self.section(data, "linkers").items()]
+        self.learn_from_known(_present(scorers), _present(linkers), [source.label for source in _present(sources)])
         curates = data.get("tokenizer") == NO_TOKENIZER
         experiments = self.experiments(data, _present(scorers), _present(linkers), mixes=not curates)
         base = data.get("base", experiments[0].label if experiments else "")
@@ -210,6 +213,19 @@ class _Checker:
                 return None
         return linker
 
+    def learn_from_known(self, scorers: list[Use], linkers: list[LinkerUse], sources: list[str]) -> None:
+        """Report the sources stages learn from that the recipe does not have."""
+        for where, use in [*(("scorers", use) for use in scorers), *(("linkers", use) for use in linkers)]:
+            training = use.stage.train
+            if training is None or training.ready(use.config) is not None:
+                continue
+            for sample in training.samples(use.config):
+                if sample.source is not None and sample.source not in sources:
+                    self.problems.append(
+                        f"{where}.{use.label}: learns from source '{sample.source}', which the recipe does not have."
+                        f"{suggest(sample.source, sources)}"
+                    )
+
     def task(self, label: str, item: Any) -> Task | None:
         where = f"evaluate.{label}"
         self.label(where, label)
@@ -274,16 +290,39 @@ class _Checker:
                     f"{where}.filters.{gone}: removes a filter the base does not have.{suggest(gone, base)}"
                 )
             rules = [rule for key, item in filters.items() for rule in self.rules(key, item, columns, scorers)]
+            chosen = self.selection(data.get("selection"), override, columns, scorers)
             mixed = None
             if mixes:
                 mixed = self.mixture(
                     where, {**mixture, **override.get("mixture", {})} if isinstance(mixture, Mapping) else mixture
                 )
             if mixed is not None or not mixes:
-                made.append(Experiment(label=label, rules=tuple(rules), mixture=mixed))
+                made.append(Experiment(label=label, rules=tuple(rules), selection=chosen, mixture=mixed))
         # A base filter stands in several experiments: its problem is reported once.
         self.problems = list(dict.fromkeys(self.problems))
         return made
+
+    def selection(
+        self, base: Any, override: Mapping[str, Any], columns: Mapping[str, Any], scorers: list[Use]
+    ) -> Selection | None:
+        """The base's section with an experiment's changes; null there takes it away."""
+        item = override.get("selection", base)
+        if isinstance(base, Mapping) and isinstance(item, Mapping):
+            item = {**base, **item}
+        if item is None:
+            return None
+        resolved = dict(item) if isinstance(item, Mapping) else item
+        for key in ("column", "by"):
+            if isinstance(item, Mapping) and isinstance(item.get(key), str):
+                column = resolve_column(item[key], scorers)
+                if column is None or column not in columns:
+                    self.problems.append(self.unknown_column("selection", item[key], column, columns, scorers))
+                    return None
+                resolved[key] = column
+        use = self.use("selector", "selection", "selection", resolved)
+        if use is None:
+            return None
+        return Selection(label=use.label, stage=use.stage, config=use.config, reads=use.stage.reads_for(use.config))
 
     def mixture(self, where: str, item: Any) -> Mixture | None:
         own = self.take("mixture", item, {"by": str})

@@ -98,6 +98,12 @@ class Tokenizer(Settings):
     eos: bool = True
 
 
+class Selection(Use):
+    """How often each kept document is taken, by the columns it reads; what it learns, it learns from all snapshots."""
+
+    reads: tuple[str, ...]
+
+
 class Mixture(Use):
     """How many epochs of each domain a training sees; `by` is the column whose values are the domains."""
 
@@ -113,10 +119,11 @@ class Proxy(Settings):
 
 
 class Experiment(Settings):
-    """A named override of the base: its rules in order and its mixture, after merging."""
+    """A named override of the base: its rules in order, its selection and its mixture, after merging."""
 
     label: str
     rules: tuple[Rule, ...]
+    selection: Selection | None  # None: every kept document once
     mixture: Mixture | None  # None where nothing is tokenised
 
 

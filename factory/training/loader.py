@@ -1,10 +1,13 @@
 """The data order: from a token file and a repeat count per document to batches, as a pure function of the position.
 
-Pass k over the file holds the documents with more than k repeats. The passes, one after the other, are one stream; it is
-cut every `context` tokens, each sequence with the token that follows it as last target, so every token of the stream is
-predicted once; what does not fill the last sequence is left out. The sequences are permuted by a Feistel network keyed by
-the seed. So the state of a loader is one number, any position can be read at once, and rank r of W reads the positions
-s ≡ r (mod W) of each batch: nothing depends on how many workers read.
+Pass k over the file holds the documents with more than k repeats. The passes, one after the other, are one stream. Where
+some documents are taken much more often than others, the last passes would be the same few over and over: given a hash of
+each document, the stream is all copies of all documents instead, in the order of hash(document, copy).
+
+The stream is cut every `context` tokens, each sequence with the token that follows it as last target, so every token of the
+stream is predicted once; what does not fill the last sequence is left out. The sequences are permuted by a Feistel network
+keyed by the seed. So the state of a loader is one number, any position can be read at once, and rank r of W reads the
+positions s ≡ r (mod W) of each batch: nothing depends on how many workers read.
 """
 
 from typing import Any
@@ -13,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from factory.core.errors import FactoryError
+from factory.core.mixture import copy_hashes, numbered_copies
 from factory.storage.tokens import TokenFile
 from factory.training.seeds import seed_for
 
@@ -43,14 +47,24 @@ def permute(positions: npt.ArrayLike, count: int, key: int) -> Positions:
 class TokenStream:
     """Sequences of `context` + 1 tokens in their training order."""
 
-    def __init__(self, tokens: TokenFile, repeats: npt.ArrayLike | None, *, context: int, seed: int) -> None:
+    def __init__(
+        self,
+        tokens: TokenFile,
+        repeats: npt.ArrayLike | None,
+        *,
+        context: int,
+        seed: int,
+        hashes: npt.NDArray[np.uint64] | None = None,
+    ) -> None:
         counts = np.ones(len(tokens), dtype=np.int64) if repeats is None else np.asarray(repeats, dtype=np.int64)
         if len(counts) != len(tokens):
             raise FactoryError(f"{len(counts):,} repeat counts for the {len(tokens):,} documents of {tokens.prefix}.")
         self.file, self.context, self.seed = tokens, context, seed
-        passes = [np.flatnonzero(counts > number) for number in range(int(counts.max(initial=0)))]
-        self._documents: Positions = np.concatenate([*passes, np.empty(0, dtype=np.int64)])
-        self._pass_ends = np.cumsum([len(documents) for documents in passes], dtype=np.int64)
+        documents, copies = numbered_copies(counts)
+        # Copies of one number are in the order of the documents: a pass over the file.
+        order = np.argsort(copies if hashes is None else copy_hashes(hashes[documents], copies), kind="stable")
+        self._documents: Positions = documents[order]
+        self._copies: Positions = copies[order]
         self._starts = np.zeros(len(self._documents) + 1, dtype=np.int64)
         np.cumsum(tokens.lengths[self._documents], out=self._starts[1:])
         # Documents that lie side by side in the file are read as one run: few slices however short the documents.
@@ -83,11 +97,11 @@ class TokenStream:
         return rows
 
     def locate(self, offset: int) -> tuple[int, int]:
-        """(document, pass) of a token of the stream."""
+        """(document, number of the copy) of a token of the stream."""
         if not 0 <= offset < self.tokens:
             raise IndexError(f"token {offset} of {self.tokens}")
         entry = int(np.searchsorted(self._starts, offset, side="right")) - 1
-        return int(self._documents[entry]), int(np.searchsorted(self._pass_ends, entry, side="right"))
+        return int(self._documents[entry]), int(self._copies[entry])
 
     def span(self, position: int) -> tuple[int, int]:
         """First and last + 1 token of the stream that the sequence at this position reads as input."""

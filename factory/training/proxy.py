@@ -46,15 +46,21 @@ def train_proxy(
     bos: bool = False,
     eos: bool = True,
     report: Report | None = None,
+    hashes: npt.NDArray[np.uint64] | None = None,
 ) -> dict[str, Any]:
-    """Train, or go on training, and return the record; `valid` is false, with a `reason`, where the loss broke down."""
+    """Train, or go on training, and return the record; `valid` is false, with a `reason`, where the loss broke down.
+
+    With `hashes`, one of each document, copies are read in the order of theirs (see `TokenStream`).
+    """
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     encoder = Encoder(tokenizer_path, bos=bos, eos=eos)
     file = TokenFile(tokens)
-    stream = TokenStream(file, repeats, context=scale.context, seed=seed)
+    stream = TokenStream(file, repeats, context=scale.context, seed=seed, hashes=hashes)
     steps = _steps(stream, scale, total_tokens, encoder)
     spec = _spec(file, repeats, encoder, scale, seed=seed, total_tokens=total_tokens)
+    if hashes is not None:
+        spec["order_digest"] = digest_bytes(hashes.astype("<u8").tobytes())
     finished = _finished(out, spec)
     if finished is not None:
         return finished

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from factory.core.fingerprint import hash_ids
 from factory.core.manifest import Part
 from factory.execution.tasks import Context, Payload, Task
 from factory.recipes.scale import proxy_scale
@@ -35,6 +36,7 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
             "policy": {name: tokens.notes["contract"][name] for name in ("bos", "eos")},
             "scale": asdict(scale),
             "seed": work.node.spec["seed"],
+            "order": work.node.spec.get("order"),
             # One sequence less than what is there: the last target of the last sequence has to exist.
             "budget": budget - scale.context,
         }
@@ -54,9 +56,12 @@ def make(payload: Payload, context: Context) -> dict[str, Any]:
     from factory.training.seeds import seed_for
 
     store = Store(payload["store"])
-    index = read_part(store, Part.from_json(payload["tokens"]["index"]), ["repeats"])
+    copies = payload["order"] == "copies"
+    columns = ["repeats", *(["doc_id"] if copies else [])]
+    index = read_part(store, Part.from_json(payload["tokens"]["index"]), columns)
     paths = [payload["tokens"][name]["path"] for name in ("tokens.bin", "tokens.idx")]
     run_seed, number = payload["seed"]
+    hashes = hash_ids(index.column("doc_id").combine_chunks(), run_seed) if copies else None
     told = 0
 
     def report(message: Mapping[str, Any]) -> None:
@@ -81,6 +86,7 @@ def make(payload: Payload, context: Context) -> dict[str, Any]:
             threads=context.threads,
             checkpoint_every=CHECKPOINT_EVERY,
             report=report,
+            hashes=hashes,
             **payload["policy"],
         )
     model = os.path.join(out, "model")

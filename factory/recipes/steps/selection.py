@@ -1,16 +1,25 @@
-"""Selection: the documents an experiment keeps, with their domain and size. The one place where rows disappear."""
+"""Selection: the documents an experiment keeps, with their domain and size. The one place where rows disappear.
 
-from collections import Counter
+Where the experiment has a `selection`, each row says how often its document is taken (`repeats`), which the selector learns
+from all snapshots at once, and the counts by domain are of copies; `unrepeated` counts documents once.
+"""
+
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from factory.core.fingerprint import fingerprint
+from factory.core.errors import IntegrityError
+from factory.core.fingerprint import canonical_json, fingerprint
 from factory.core.ledger import add_counts
+from factory.core.links import LINK_COLUMNS
 from factory.core.manifest import Part
+from factory.core.registry import find_stage
 from factory.execution.tasks import Context, Payload, Task
+from factory.recipes.graph import column_owners
+from factory.recipes.references import make_stage
 from factory.recipes.work import Bench, Made, Work
 from factory.storage.parts import find_part, read_aligned, write_part
 from factory.storage.store import Store
@@ -25,59 +34,151 @@ SELECTION = pa.schema(
         ("tokens", pa.uint32()),
     ]
 )
+REPEATED = SELECTION.append(pa.field("repeats", pa.uint16()))
+ERROR = "error"
+COPY_OF = "duplicate_of"  # the links column that is null for a document that stands for its cluster
 
 
 def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
-    """Selections of several experiments: a task per document part."""
+    """Selections of several experiments: a task per document part, and one before them for each that is fitted."""
+    items = {work.node.name: list(_items(bench, work)) for work in works}
+    fits = [
+        Task(
+            work.node.name,
+            f"{__name__}:fit",
+            {"store": bench.store.url, "selection": work.node.spec["selection"], "items": items[work.node.name]},
+            work.of("documents")[0].rows if work.of("documents") else 0,
+        )
+        for work in works
+        if "selection" in work.node.spec
+    ]
+    fitted = {name: result["fitted"] for name, result in bench.run_tasks("fit selection", fits, unit="rows").items()}
     tasks: list[Task] = []
     done: dict[str, list[Part | str]] = {}
     for work in works:
-        done[work.node.name] = []
-        documents = {
-            part.digest: (manifest.partition, part) for manifest in work.of("documents") for part in manifest.parts
-        }
-        encodings = {part.name: part for manifest in work.of("encodings") for part in manifest.parts}
-        for manifest in work.of("decisions"):
-            for decided in manifest.parts:
-                snapshot, document = documents[decided.name]
-                name = fingerprint(
-                    {"decided": decided.digest, "encoded": encodings[decided.name].digest, "document": document.digest}
-                )
-                found = find_part(bench.store, work.folder, name)
-                payload = {
-                    "store": bench.store.url,
-                    "folder": work.folder,
-                    "name": name,
-                    "by": work.node.spec["by"],
-                    "snapshot": snapshot,
-                    "document": document.to_json(),
-                    "decided": decided.to_json(),
-                    "encoded": encodings[decided.name].to_json(),
-                }
-                done[work.node.name].append(found or f"{work.node.name} {name}")
-                if found is None:
-                    tasks.append(Task(f"{work.node.name} {name}", f"{__name__}:select", payload, document.rows))
+        name = work.node.name
+        done[name] = []
+        for item in items[name]:
+            identity = {key: item[key]["digest"] for key in ("decided", "encoded", "document") if key in item}
+            if name in fitted:
+                identity["beside"] = canonical_json([part["digest"] for part, _ in item["beside"]])
+                identity["fitted"] = canonical_json(fitted[name])
+            part_name = fingerprint(identity)
+            found = find_part(bench.store, work.folder, part_name)
+            payload = {
+                "store": bench.store.url,
+                "folder": work.folder,
+                "name": part_name,
+                "by": work.node.spec["by"],
+                "inputs": bench.recipe.folder,
+                "selection": work.node.spec.get("selection"),
+                "fitted": fitted.get(name),
+                **item,
+            }
+            done[name].append(found or f"{name} {part_name}")
+            if found is None:
+                tasks.append(Task(f"{name} {part_name}", f"{__name__}:select", payload, item["document"]["rows"]))
     results = bench.run_tasks("selection", tasks, unit="rows")
     return {
-        name: _made([Part.from_json(results[part]["part"]) if isinstance(part, str) else part for part in parts])
+        name: _made(
+            [Part.from_json(results[part]["part"]) if isinstance(part, str) else part for part in parts],
+            fitted.get(name),
+        )
         for name, parts in done.items()
     }
 
 
-def _made(parts: list[Part]) -> Made:
-    domains = {name: add_counts(part.notes[name] for part in parts) for name in ("documents", "tokens")}
-    return Made(tuple(parts), {"rows": sum(part.rows for part in parts)}, domains)
+def _items(bench: Bench, work: Work) -> Iterator[dict[str, Any]]:
+    """Each document part with what was decided on it, its tokens, and the columns a selector reads beside it."""
+    documents = {
+        part.digest: (manifest.partition, part) for manifest in work.of("documents") for part in manifest.parts
+    }
+    encodings = {part.name: part for manifest in work.of("encodings") for part in manifest.parts}
+    wanted = _wanted(bench, work)
+    thin: dict[str, list[tuple[dict[str, Any], dict[str, str]]]] = {}
+    for (kind, label), names in sorted(wanted.items()):
+        for manifest in work.of(kind):
+            for part in manifest.parts if manifest.label == label else ():
+                thin.setdefault(part.name, []).append((part.to_json(), names))
+    for manifest in work.of("decisions"):
+        for decided in manifest.parts:
+            snapshot, document = documents[decided.name]
+            item: dict[str, Any] = {"snapshot": snapshot, "document": document.to_json(), "decided": decided.to_json()}
+            if decided.name in encodings:
+                item["encoded"] = encodings[decided.name].to_json()
+            if "selection" in work.node.spec:
+                item["beside"] = thin.get(decided.name, [])
+            yield item
+
+
+def _wanted(bench: Bench, work: Work) -> dict[tuple[str, str], dict[str, str]]:
+    """The stored columns a selector reads, with the names it knows them by; of links, also who is a copy."""
+    owners = column_owners(bench.recipe)
+    wanted: dict[tuple[str, str], dict[str, str]] = {}
+    for name in work.node.spec.get("selection", {}).get("reads", ()):
+        if name in owners:
+            kind, label, stored = owners[name]
+            wanted.setdefault((kind, label), {})[stored] = name
+            if kind == "links" and COPY_OF in LINK_COLUMNS[bench.recipe.linker(label).stage.links]:
+                wanted[kind, label][COPY_OF] = f"{label}_{COPY_OF}"
+    return wanted
+
+
+def _made(parts: list[Part], fitted: Mapping[str, Any] | None) -> Made:
+    notes: dict[str, Any] = {name: add_counts(part.notes[name] for part in parts) for name in ("documents", "tokens")}
+    if fitted is not None:
+        notes["unrepeated"] = {
+            name: add_counts(part.notes["unrepeated"][name] for part in parts) for name in ("documents", "tokens")
+        }
+        notes["fitted"] = dict(fitted)
+    return Made(tuple(parts), {"rows": sum(part.rows for part in parts)}, notes)
+
+
+def fit(payload: Payload, context: Context) -> dict[str, Any]:
+    """Task: what the selector learns of the documents that stand for their clusters, in all snapshots."""
+    store, chosen = Store(payload["store"]), payload["selection"]
+    stage = find_stage("selector", chosen["stage"])
+    if stage.fit is None:
+        return {"fitted": {}}
+    tables = [_learned(store, chosen, item) for item in payload["items"]]
+    return {"fitted": stage.fit(stage.config(**chosen["settings"]), pa.concat_tables(tables).combine_chunks())}
+
+
+def _learned(store: Store, chosen: Mapping[str, Any], item: Mapping[str, Any]) -> pa.Table:
+    """The columns the selector reads and `removed`, of one part: without records that are no documents, and copies."""
+    own = [name for name in chosen["reads"] if not any(name in names.values() for _, names in item["beside"])]
+    table = _read(store, item, own)
+    failed = table.column("failed").combine_chunks()
+    removed, wrong = np.zeros(table.num_rows, np.bool_), np.zeros(table.num_rows, np.bool_)
+    parents = pc.list_parent_indices(failed).to_numpy()
+    labels = failed.flatten()
+    ignored = pa.array([ERROR, *chosen["ignores"]], pa.string())
+    removed[parents[~pc.is_in(labels, value_set=ignored).to_numpy(zero_copy_only=False)]] = True
+    wrong[parents[pc.equal(labels, ERROR).to_numpy(zero_copy_only=False)]] = True
+    stands = ~wrong
+    for _, names in item["beside"]:
+        if COPY_OF in names:
+            stands &= table.column(names[COPY_OF]).is_null().to_numpy(zero_copy_only=False)
+    table = table.select(list(chosen["reads"])).append_column("removed", pa.array(removed))
+    return table.filter(pa.array(stands))
+
+
+def _read(store: Store, item: Mapping[str, Any], own: list[str]) -> pa.Table:
+    """Document columns, verdicts and what else stands beside one part."""
+    beside = [(Part.from_json(item["decided"]), {"failed": "failed"})]
+    if "encoded" in item:
+        beside.append((Part.from_json(item["encoded"]), {"tokens": "tokens"}))
+    beside += [(Part.from_json(part), names) for part, names in item.get("beside", ())]
+    return read_aligned(store, Part.from_json(item["document"]), beside, own=own)
 
 
 def select(payload: Payload, context: Context) -> dict[str, Any]:
     """Task: the kept rows of one document part."""
     store = Store(payload["store"])
-    document = Part.from_json(payload["document"])
-    beside = [
-        (Part.from_json(payload["decided"]), {"failed": "failed"}),
-        (Part.from_json(payload["encoded"]), {"tokens": "tokens"}),
-    ]
-    table = read_aligned(store, document, beside, own=sorted({"doc_id", payload["by"]}))
+    document, chosen = Part.from_json(payload["document"]), payload["selection"]
+    reads = list(chosen["reads"]) if chosen else []
+    stored = {name for _, names in payload.get("beside", ()) for name in names.values()}
+    table = _read(store, payload, sorted({"doc_id", payload["by"], *reads} - stored))
     kept = pc.equal(pc.list_value_length(table.column("failed")), 0)
     rows = np.flatnonzero(kept.to_numpy())
     table = table.filter(kept).combine_chunks()
@@ -88,17 +189,55 @@ def select(payload: Payload, context: Context) -> dict[str, Any]:
         "doc_id": table.column("doc_id"),
         "snapshot": pa.repeat(pa.scalar(payload["snapshot"]), len(rows)),
         "domain": domains,
-        "tokens": table.column("tokens").fill_null(0),
+        # Without a tokenizer nobody counts them.
+        "tokens": table.column("tokens").fill_null(0) if "encoded" in payload else pa.nulls(len(rows), pa.uint32()),
     }
-    chosen = pa.table(columns).select(SELECTION.names).cast(SELECTION)
-    counts: Counter[str] = Counter()
-    tokens: Counter[str] = Counter()
-    for item in chosen.group_by("domain").aggregate([("tokens", "sum"), ("tokens", "count")]).to_pylist():
-        counts[item["domain"]], tokens[item["domain"]] = item["tokens_count"], item["tokens_sum"]
-    notes = {"documents": dict(sorted(counts.items())), "tokens": dict(sorted(tokens.items()))}
-    batches = chosen.combine_chunks().to_batches()
+    schema = SELECTION
+    if chosen:
+        schema = REPEATED
+        columns["repeats"] = _repeats(payload, table.select(list(dict.fromkeys([*reads, "doc_id"]))))
+    made = pa.table(columns).select(schema.names).cast(schema)
+    notes = _notes(document, made)
+    batches = made.combine_chunks().to_batches()
     return {
         "part": write_part(
-            store, payload["folder"], payload["name"], SELECTION, batches, ids="", notes=lambda: notes
+            store, payload["folder"], payload["name"], schema, batches, ids="", notes=lambda: notes
         ).to_json()
+    }
+
+
+def _repeats(payload: Payload, table: pa.Table) -> pa.Array:
+    """How often each of the kept documents is taken."""
+    chosen = payload["selection"]
+    stage = find_stage("selector", chosen["stage"])
+    fitted = [payload["fitted"]] if stage.fit is not None else []
+    function = make_stage(
+        stage, stage.config(**chosen["settings"]), *fitted, pinned=chosen.get("files", {}), folder=payload["inputs"]
+    )
+    (batch,) = table.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+    made = function(batch).column("repeats")
+    if len(made) != table.num_rows or made.null_count:
+        raise IntegrityError(
+            f"selector {stage.name} gave {len(made) - made.null_count} counts for {table.num_rows} rows"
+        )
+    return made
+
+
+def _notes(document: Part, made: pa.Table) -> dict[str, Any]:
+    """Documents and tokens by domain: of copies, where documents are repeated."""
+    domains = made.column("domain")
+    tokens = made.column("tokens").fill_null(0).cast(pa.int64())
+    once = _counts(domains, pa.chunked_array([pa.repeat(pa.scalar(1, pa.int64()), made.num_rows)]), tokens)
+    if "repeats" not in made.column_names:
+        return once
+    repeats = made.column("repeats").cast(pa.int64())
+    return {**_counts(domains, repeats, pc.multiply(repeats, tokens)), "unrepeated": once, "document": document.digest}
+
+
+def _counts(domains: pa.ChunkedArray, documents: pa.ChunkedArray, tokens: pa.ChunkedArray) -> dict[str, dict[str, int]]:
+    table = pa.table({"domain": domains, "documents": documents, "tokens": tokens})
+    sums = table.group_by("domain").aggregate([("documents", "sum"), ("tokens", "sum")]).to_pylist()
+    return {
+        name: {row["domain"]: row[f"{name}_sum"] for row in sorted(sums, key=lambda row: row["domain"])}
+        for name in ("documents", "tokens")
     }

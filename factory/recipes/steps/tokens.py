@@ -1,4 +1,8 @@
-"""Tokens: the selected documents as a token file, each once, with an index that says how often the mixture takes it."""
+"""Tokens: the selected documents as a token file, each once, with an index that says how often the mixture takes it.
+
+Where a selection takes documents several times, a copy is to the mixture what a document is: it has a hash of its own, and
+the epochs of its domain hold for it. `repeats` is then the number of all copies together.
+"""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +14,7 @@ import pyarrow as pa
 from factory.core.errors import IntegrityError
 from factory.core.fingerprint import fingerprint, hash_ids
 from factory.core.manifest import Part
-from factory.core.mixture import repeats
+from factory.core.mixture import copy_hashes, numbered_copies, repeats
 from factory.execution.tasks import Context, Payload, Task
 from factory.recipes.work import Bench, Made, Work
 from factory.storage.parts import read_part, write_file, write_part
@@ -100,9 +104,14 @@ def _chosen(store: Store, payload: Payload) -> pa.Table:
     tokens = table.column("tokens").to_numpy().astype(np.int64)
     hashes = hash_ids(table.column("doc_id").combine_chunks(), payload["seed"])
     counts = np.zeros(table.num_rows, np.uint32)
+    copies = table.column("repeats").to_numpy() if "repeats" in table.column_names else np.ones(len(hashes), np.uint16)
     for domain, epochs in payload["epochs"].items():
         own = np.flatnonzero(domains == domain)
-        counts[own] = repeats(epochs, hashes[own], tokens[own])
+        of, number = numbered_copies(copies[own])
+        taken = repeats(epochs, copy_hashes(hashes[own][of], number), tokens[own][of])
+        counts[own] = np.bincount(of, taken, len(own)).astype(np.uint32)
+    if "repeats" in table.column_names:
+        table = table.drop_columns("repeats")
     table = table.append_column("repeats", pa.array(counts)).append_column("length", pa.array(tokens))
     return table.filter(pa.array((counts > 0) & (tokens > 0))).combine_chunks()
 
