@@ -47,7 +47,10 @@ FACTS: Mapping[str, tuple[str, ...]] = {
     "epochs": ("epochs",),
     "flops": ("flops",),
     "documents_kept": ("documents_kept",),
+    "dirty_items": ("dirty_items",),
 }
+# Shown only where somebody looked for benchmarks in the corpus.
+OPTIONAL_FACTS = ("dirty_items",)
 
 MISSING = "N/A"
 
@@ -118,8 +121,9 @@ class Leaderboard:
         # A primary metric that is one task is that task's column already.
         tasks = [task for task in self.metrics if (task,) != self.primary_tasks]
         header = ["rank", "experiment", "scale", "seeds", self.primary, "difference", "verdict", *tasks]
-        header += [fact.replace("_", " ") for fact in FACTS]
-        return header, [_cells(row, tasks, row.experiment == self.base) for row in self.rows]
+        facts = [fact for fact in FACTS if any(fact in row.facts for row in self.rows)]
+        header += [fact.replace("_", " ") for fact in facts]
+        return header, [_cells(row, tasks, facts, row.experiment == self.base) for row in self.rows]
 
 
 def leaderboard(
@@ -252,7 +256,7 @@ def _rows(scale: str, base: str, answers: Sequence[Answers], fields: Mapping[str
                 tasks={label: field.estimate(name) for label, field in fields.items()},
                 against_base=versus_base.get(name),
                 p_holm=adjusted.get(name),
-                facts={fact: _mean_fact(runs, path) for fact, path in FACTS.items()},
+                facts=_facts(runs),
             )
         )
     sign = -1 if top.questions.higher_is_better else 1
@@ -310,13 +314,19 @@ def _primary(tasks: Mapping[str, Questions], primary: str | None) -> tuple[str, 
                 f"No task of these runs is named '{primary}', the primary metric.{suggest(primary, tasks)}"
             )
         return primary, [primary]
-    labels = [label for label, questions in tasks.items() if questions.metric == BitsPerByte.metric]
+    # A label of a recipe has no dot: what has one is a part of a task that counts already.
+    labels = [label for label, item in tasks.items() if item.metric == BitsPerByte.metric and "." not in label]
     if not labels:
         raise FactoryError(
             "No held-out set was evaluated, so there is no primary metric. Add a task with `use: bits_per_byte`, or name one "
             f"of {', '.join(tasks)} as primary."
         )
     return BitsPerByte.metric, labels
+
+
+def _facts(runs: Sequence[Run]) -> dict[str, float | None]:
+    found = {fact: _mean_fact(runs, path) for fact, path in FACTS.items()}
+    return {fact: value for fact, value in found.items() if value is not None or fact not in OPTIONAL_FACTS}
 
 
 def _mean_fact(runs: Sequence[Run], path: Sequence[str]) -> float | None:
@@ -332,7 +342,7 @@ def _fact(record: Mapping[str, Any], path: Sequence[str]) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def _cells(row: Row, tasks: Sequence[str], is_base: bool) -> list[str]:
+def _cells(row: Row, tasks: Sequence[str], facts: Sequence[str], is_base: bool) -> list[str]:
     verdict = row.against_base
     difference = MISSING
     if verdict is not None:
@@ -346,7 +356,7 @@ def _cells(row: Row, tasks: Sequence[str], is_base: bool) -> list[str]:
         "" if is_base else difference,
         "base" if is_base else _verdict_shown(row),
         *(_shown(row.tasks.get(task)) for task in tasks),
-        *(_number(row.facts[fact]) for fact in FACTS),
+        *(_number(row.facts.get(fact)) for fact in facts),
     ]
 
 

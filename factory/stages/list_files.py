@@ -31,7 +31,7 @@ def contents(entries: Entries, files: Files) -> dict[str, bytes]:
         raise InputError(
             f"list '{entries}': its files were not read. Give the path of a file or folder beside the recipe."
         )
-    return {name: _unpacked(name, content) for name, content in files[entries].items()}
+    return {name: unpacked(name, content) for name, content in files[entries].items()}
 
 
 def lines(entries: Entries, files: Files) -> Iterator[str]:
@@ -47,7 +47,8 @@ def lines(entries: Entries, files: Files) -> Iterator[str]:
                 yield found
 
 
-def _unpacked(name: str, content: bytes) -> bytes:
+def unpacked(name: str, content: bytes) -> bytes:
+    """The content of a file that may be gzip or Zstandard, by its name; InputError where it is damaged or too large."""
     if not name.endswith((".gz", ".zst")):
         return content
     try:
@@ -56,9 +57,9 @@ def _unpacked(name: str, content: bytes) -> bytes:
             stream = gzip.GzipFile(fileobj=io.BytesIO(content))
         else:
             stream = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(content))
-        unpacked = stream.read(MAX_UNPACKED + 1)
+        plain = stream.read(MAX_UNPACKED + 1)
     except (OSError, EOFError, zstandard.ZstdError) as error:
         raise InputError(f"list '{name}' cannot be unpacked: {error}. Fetch it again.") from error
-    if len(unpacked) > MAX_UNPACKED:
+    if len(plain) > MAX_UNPACKED:
         raise InputError(f"list '{name}' unpacks to more than {MAX_UNPACKED:,} bytes; split it.")
-    return unpacked
+    return plain

@@ -1,31 +1,51 @@
-"""Evaluations: every task on every proxy, one row an item."""
+"""Evaluations: every task on every proxy, one row an item.
+
+Where a scorer of contamination looks for the items of a task, each row says whether its item is `dirty`: found, by the
+scorer's rule, in a document the experiment trains on; null where the item cannot be tested. What a proxy answered is kept
+apart from that, so that another rule asks no model again.
+"""
 
 import json
 import os
-from collections.abc import Mapping
+import posixpath
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from factory.core.fingerprint import canonical_json, fingerprint
 from factory.core.manifest import Part
+from factory.core.registry import find_stage
 from factory.evaluation.table import EVALUATION
 from factory.evaluation.tasks import find_task
 from factory.execution.tasks import Context, Payload, Task
+from factory.recipes.graph import CONTAMINATION
 from factory.recipes.recipe import Recipe
-from factory.recipes.references import matching_files, open_file
+from factory.recipes.references import content_hash, make_stage, matching_files, open_file
 from factory.recipes.steps.proxies import RECORD
 from factory.recipes.work import Bench, Made, Work
-from factory.storage.parts import write_part
+from factory.stages.scorers.contamination import Index, Settings, build
+from factory.storage.parts import find_part, read_part, write_part
 from factory.storage.store import Store
 
 
 def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
     """Evaluated proxies, one task each; a proxy whose training broke down has nothing to evaluate."""
-    tasks, made = [], {}
+    tasks, made, answered = [], {}, dict[str, Part]()
     for work in works:
         proxy = work.one("proxies")
         if not proxy.notes["record"]["valid"]:
             made[work.node.name] = Made((), notes={"invalid": proxy.notes["record"]["reason"]})
             continue
         assert bench.recipe.tokenizer is not None  # proxies have one
+        found = find_part(bench.store, work.folder, proxy.digest)
+        if found is not None and "about" in found.notes:
+            answered[work.node.name] = found
+            continue
         payload = {
             "store": bench.store.url,
             "folder": work.folder,
@@ -37,8 +57,15 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
         }
         tasks.append(Task(work.node.name, f"{__name__}:make", payload))
     results = bench.run_tasks("evaluate", tasks, unit="proxies")
-    for task in tasks:
-        made[task.name] = Made((Part.from_json(results[task.name]["part"]),), notes=results[task.name]["notes"])
+    answered.update({task.name: Part.from_json(results[task.name]["part"]) for task in tasks})
+    notes = {name: {"items": part.rows, **part.notes["about"]} for name, part in answered.items()}
+    asked = [_flagging(bench, work, answered[work.node.name]) for work in works if work.node.name in answered]
+    flagged = bench.run_tasks("contaminated items", [task for task in asked if task is not None], unit="proxies")
+    for name, part in answered.items():
+        if name in flagged:
+            part = Part.from_json(flagged[name]["part"])
+            notes[name]["contaminated"] = part.notes["contaminated"]
+        made[name] = Made((part,), notes=notes[name])
     return made
 
 
@@ -64,10 +91,134 @@ def make(payload: Payload, context: Context) -> dict[str, Any]:
     about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     batches = table.replace_schema_metadata(None).combine_chunks().to_batches()
     part = write_part(
-        store, payload["folder"], payload["name"], EVALUATION, batches, ids="", notes=lambda: {"rows": table.num_rows}
+        store,
+        payload["folder"],
+        payload["name"],
+        EVALUATION,
+        batches,
+        ids="",
+        notes=lambda: {"rows": table.num_rows, "about": _about(about)},
     )
-    return {"part": part.to_json(), "notes": {"items": table.num_rows, **_about(about)}}
+    return {"part": part.to_json()}
 
 
 def _about(metadata: Mapping[str, str]) -> dict[str, Any]:
     return {name: json.loads(value) for name, value in metadata.items()}
+
+
+# --- items a model has seen
+
+
+FLAGGED = EVALUATION.append(pa.field("dirty", pa.bool_()))
+
+
+def _flagging(bench: Bench, work: Work, answered: Part) -> Task | None:
+    """The task that puts `dirty` beside a proxy's answers; None where no scorer looks for these items."""
+    scores = [manifest for manifest in work.of("scores") if manifest.spec["stage"] == CONTAMINATION]
+    if not scores:
+        return None
+    selection = work.one("selection")
+    # Snapshots are scored alike: by scorer, its settings and the parts of all snapshots.
+    scorers = {manifest.label: manifest.spec for manifest in scores}
+    parts = {label: [part.to_json() for m in scores if m.label == label for part in m.parts] for label in scorers}
+    made_of = {
+        "answered": answered.digest,
+        "scores": {manifest.name: manifest.digest for manifest in scores},
+        "selection": selection.digest,
+        "scorers": scorers,
+    }
+    payload = {
+        "store": bench.store.url,
+        "folder": work.folder,
+        "name": f"flagged-{fingerprint(made_of)}",
+        "answered": answered.to_json(),
+        "scorers": scorers,
+        "scores": parts,
+        "selection": [part.to_json() for part in selection.parts],
+        "tasks": {task.label: task.config.uri for task in bench.recipe.evaluate},
+        "inputs": bench.recipe.folder,
+    }
+    return Task(work.node.name, f"{__name__}:flag", payload)
+
+
+def flag(payload: Payload, context: Context) -> dict[str, Any]:
+    """Task: the answers of one proxy, with `dirty`."""
+    store = Store(payload["store"])
+    kept = _kept_rows(store, [Part.from_json(part) for part in payload["selection"]])
+    seen: dict[tuple[str, int], bool] = {}  # by the content of the file and the line
+    for label, spec in payload["scorers"].items():
+        index = _index(canonical_json(spec), payload["inputs"])
+        places = item_places(index, spec["files"])
+        dirty = _dirty_items(store, [Part.from_json(part) for part in payload["scores"][label]], kept)
+        for number, place in enumerate(places):
+            if place is not None and not index.untested[number]:
+                seen[place] = seen.get(place, False) or number in dirty
+    hashes = {label: _file_hashes(uri, payload["inputs"]) for label, uri in payload["tasks"].items()}
+    table = read_part(store, Part.from_json(payload["answered"]))
+    flags = []
+    for task, item in zip(table.column("task").to_pylist(), table.column("item").to_pylist(), strict=True):
+        name, _, line = item.rpartition(":")
+        flags.append(seen.get((hashes[task].get(name, ""), int(line))))
+    table = table.append_column("dirty", pa.array(flags, pa.bool_()))
+    known = [one for one in flags if one is not None]
+    notes = {"rows": table.num_rows, "contaminated": {"tested": len(known), "dirty": sum(known)}}
+    batches = table.combine_chunks().to_batches()
+    part = write_part(store, payload["folder"], payload["name"], FLAGGED, batches, ids="", notes=lambda: notes)
+    return {"part": part.to_json()}
+
+
+@lru_cache(maxsize=4)
+def _index(spec_json: str, inputs: str) -> Index:
+    """The items of a scorer's benchmarks, as they were pinned."""
+    spec = json.loads(spec_json)
+    made: list[Index] = []
+
+    def keep(config: Settings, files: Any) -> None:
+        made.append(build(config, files))
+
+    stage = replace(find_stage("scorer", CONTAMINATION), make=keep)
+    make_stage(stage, stage.config(**spec["settings"]), pinned=spec["files"], folder=inputs)
+    return made[0]
+
+
+def item_places(index: Index, pinned: Mapping[str, Mapping[str, str]]) -> list[tuple[str, int] | None]:
+    """The content hash of the file and the line of each item; None for one given in the settings."""
+    places: list[tuple[str, int] | None] = []
+    for item in index.items:
+        uri = index.config.benchmark(item.task).uri
+        if uri is None:
+            places.append(None)
+            continue
+        names = pinned[uri]
+        places.append((names[item.file] if item.file else next(iter(names.values())), item.line))
+    return places
+
+
+def _kept_rows(store: Store, parts: Iterable[Part]) -> dict[str, Any]:
+    """The rows of each document part that the experiment keeps."""
+    rows: dict[str, list[Any]] = {}
+    for part in parts:
+        table = read_part(store, part, ["part", "row"])
+        for digest in pc.unique(table.column("part")).to_pylist():
+            own = table.filter(pc.equal(table.column("part"), digest)).column("row").to_numpy()
+            rows.setdefault(digest, []).append(own)
+    return {digest: np.concatenate(found) for digest, found in rows.items()}
+
+
+def _dirty_items(store: Store, parts: Iterable[Part], kept: Mapping[str, Any]) -> set[int]:
+    """The numbers of the items that are in a kept document."""
+    found: set[int] = set()
+    for part in parts:
+        if part.name not in kept:
+            continue
+        lists = read_part(store, part, ["matches"]).column("matches").take(pa.array(kept[part.name]))
+        matches = lists.combine_chunks().flatten()
+        found.update(matches.field("item").filter(matches.field("hit")).to_pylist())
+    return found
+
+
+def _file_hashes(uri: str, inputs: str) -> dict[str, str]:
+    """The content hash of each file of a task, by the name its items bear (see `factory.evaluation.records`)."""
+    paths = matching_files(uri, inputs)
+    folder = posixpath.commonpath([posixpath.dirname(path) for path in paths])
+    return {posixpath.relpath(path, folder) if folder else path: content_hash(path) for path in paths}

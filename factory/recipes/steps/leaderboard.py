@@ -1,10 +1,17 @@
-"""Leaderboard: experiments judged against the base, with intervals over seeds and items; never ranked within the noise."""
+"""Leaderboard: experiments judged against the base, with intervals over seeds and items; never ranked within the noise.
+
+A task of which an experiment trained on items (see `factory.recipes.steps.evaluations`) is scored twice more, the same for
+all experiments: `<task>.clean` on the items none of them trained on, and `<task>.dirty` on those that one of them did.
+"""
 
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from factory.core.fingerprint import digest_all
 from factory.core.manifest import Manifest
@@ -14,6 +21,7 @@ from factory.evaluation.table import EVALUATION
 from factory.recipes.work import Bench, Made, Work
 from factory.storage.parts import read_part, write_file, write_part
 
+DIRTY = "dirty_items"  # share of the items that can be tested
 ROWS = pa.schema(
     [
         ("rank", pa.int32()),
@@ -44,7 +52,7 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
 
 
 def _make(bench: Bench, work: Work) -> Made:
-    runs = [_run(bench, work, proxy) for proxy in work.of("proxies")]
+    runs = split_by_contamination([_run(bench, work, proxy) for proxy in work.of("proxies")])
     board = leaderboard(runs, bench.recipe.base)
     data = board.to_json()
     header, cells = board.table()
@@ -54,8 +62,9 @@ def _make(bench: Bench, work: Work) -> Made:
         with open(name, "w", encoding="utf-8") as stream:
             json.dump(data, stream, sort_keys=True, indent=1)
         full = write_file(bench.store, folder, "leaderboard.json", name)
-    batch = pa.RecordBatch.from_pylist([_row(row, data["primary"]) for row in data["rows"]], schema=ROWS)
-    table = write_part(bench.store, folder, "rows", ROWS, [batch], ids="")
+    schema = ROWS.append(pa.field(DIRTY, pa.float64())) if any(DIRTY in run.record for run in runs) else ROWS
+    batch = pa.RecordBatch.from_pylist([_row(row, data["primary"]) for row in data["rows"]], schema=schema)
+    table = write_part(bench.store, folder, "rows", schema, [batch], ids="")
     return Made((full, table), notes={"header": header, "rows": cells, "board": data})
 
 
@@ -84,7 +93,43 @@ def _run(bench: Bench, work: Work, proxy: Manifest) -> Run:
         if evaluated.parts
         else EVALUATION.empty_table()
     )
+    found = evaluated.notes.get("contaminated")
+    if found and found["tested"]:
+        facts[DIRTY] = found["dirty"] / found["tested"]
     return Run(proxy.label, scale, int(seed), facts, items)
+
+
+def split_by_contamination(runs: list[Run]) -> list[Run]:
+    """The runs, with the clean and the dirty items of each task as tasks of their own where there are dirty ones.
+
+    An item is dirty when any of the runs trained on it, so that all are asked the same; one that cannot be tested is neither.
+    """
+    dirty: dict[tuple[str, str], bool] = {}
+    for run in runs:
+        if "dirty" not in run.items.column_names:
+            continue
+        known = run.items.filter(pc.is_valid(run.items["dirty"])).select(["task", "item", "dirty"])
+        for row in known.to_pylist():
+            place = (row["task"], row["item"])
+            dirty[place] = dirty.get(place, False) or row["dirty"]
+    split = {task for (task, _), found in dirty.items() if found}
+    return [replace(run, items=_with_subsets(run.items, dirty, split)) for run in runs]
+
+
+def _with_subsets(items: pa.Table, dirty: Mapping[tuple[str, str], bool], split: set[str]) -> pa.Table:
+    items = items.select(EVALUATION.names)
+    if not split or not items.num_rows:
+        return items
+    flags = [
+        dirty.get(place) if place[0] in split else None
+        for place in zip(items["task"].to_pylist(), items["item"].to_pylist(), strict=True)
+    ]
+    subsets = [items]
+    for name, wanted in (("clean", False), ("dirty", True)):
+        own = items.filter(pa.array([found is wanted for found in flags], pa.bool_()))
+        tasks = pa.array([f"{task}.{name}" for task in own["task"].to_pylist()], pa.string())
+        subsets.append(own.set_column(own.schema.get_field_index("task"), EVALUATION.field("task"), tasks))
+    return pa.concat_tables(subsets)
 
 
 def _row(row: dict[str, Any], metric: str) -> dict[str, Any]:
@@ -109,5 +154,5 @@ def _row(row: dict[str, Any], metric: str) -> dict[str, Any]:
         "difference_low": gap.get("low"),
         "difference_high": gap.get("high"),
         "verdict": row["verdict"],
-        **{name: row["facts"].get(name) for name in ("tokens", "unique_tokens", "documents_kept", "flops")},
+        **{name: row["facts"].get(name) for name in ("tokens", "unique_tokens", "documents_kept", "flops", DIRTY)},
     }
