@@ -7,7 +7,7 @@ ARGS ?=
 TYPED := factory/core factory/kernels factory/storage factory/execution factory/recipes
 PACKAGES := radosgw ceph-mon ceph-osd ceph-common postgresql chromium
 
-.PHONY: demo ui test check lint types imports format services bench-curation bench-peers parity clean help
+.PHONY: demo ui test check lint types imports format services bench-curation bench-links bench-peers parity clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test      install, then the test suite"
 	@echo "make check     lint, types and import contracts"
 	@echo "make bench-curation  curation beside its peers, on the same documents (make bench-peers installs those)"
+	@echo "make bench-links     duplicates beside their peers, and how cost and memory grow"
 	@echo "make parity    decisions beside datatrove's, on thousands of real documents"
 	@echo "make services  real servers for the tests (Debian, as root): S3, PostgreSQL, a browser"
 	@echo "make clean     remove what can be made again"
@@ -74,14 +75,20 @@ PEER_BASE := datatrove[io,processing,multilingual]==0.10.1 trafilatura<1.12 lxml
 
 bench-peers: .venv/.installed
 	@set -e; export UV_FIND_LINKS="$${PIP_FIND_LINKS:-}"; peers=$${BENCH_VENVS:-.bench/venvs}; mkdir -p $$peers; \
-	for name in base nemo dolma; do test -x $$peers/$$name/bin/python || $(BIN)/uv venv -q $$peers/$$name --python $(PYTHON); done; \
+	for name in base nemo dolma links td; do test -x $$peers/$$name/bin/python || $(BIN)/uv venv -q $$peers/$$name --python $(PYTHON); done; \
 	echo "installing datatrove and single libraries"; printf '%s\n' $(foreach name,$(PEER_BASE),'$(name)') > $$peers/base.txt; \
 	$(BIN)/uv pip install -q -p $$peers/base -r $$peers/base.txt; \
 	echo "installing NeMo Curator"; $(BIN)/uv pip install -q -p $$peers/nemo nemo-curator==1.4.0 psutil beautifulsoup4; \
-	echo "installing dolma"; $(BIN)/uv pip install -q -p $$peers/dolma dolma==1.2.1 tokenizers==0.19.1 psutil
+	echo "installing dolma"; $(BIN)/uv pip install -q -p $$peers/dolma dolma==1.2.1 tokenizers==0.19.1 psutil; \
+	echo "installing Daft, rensa, datasketch"; \
+	$(BIN)/uv pip install -q -p $$peers/links daft==0.7.26 rensa==0.5.0 datasketch==2.0.0 pyarrow==25.0.1 xxhash; \
+	echo "installing text-dedup"; $(BIN)/uv pip install -q -p $$peers/td text-dedup==0.4.0
 
 bench-curation: .venv/.installed
 	$(BIN)/python tests/benchmarks/curation.py $(ARGS)
+
+bench-links: .venv/.installed
+	$(BIN)/python tests/benchmarks/links.py $(ARGS)
 
 parity: .venv/.installed
 	$(BIN)/python tests/benchmarks/parity.py $(ARGS)
