@@ -38,6 +38,23 @@ experiments:
 base: raw
 """
 
+# A linker of every join, what they find taken out of texts, and documents repeated by their copies.
+EVERY_JOIN = RECIPE.replace(
+    "linkers:\n  near: {use: minhash}\n",
+    """linkers:
+  near: {use: minhash, scope: global}
+  lines: {use: lines, over: 2}
+  seen: {use: bloom_paragraph, ngram: 5, scope: incremental}
+  alike: {use: semdedup, sources: [web], clusters: 2, scope: snapshot}
+rewrite:
+  lines: {use: remove_spans, column: lines_removed}
+  seen: {use: remove_spans, column: seen_removed, join: " "}
+selection: {use: rehydrate, column: near_cluster_size, weights: {1: 2, 3: 4}}
+""",
+).replace(
+    "experiments:\n  raw: {filters: {}}\n  full: {}\nbase: raw", "experiments: {once: {selection: null}, repeated: {}}"
+)
+
 
 def text(chance: random.Random, lines: int) -> str:
     words = "the of and that have with data model crawl page token score rule line word text".split()  # noqa: SIM905

@@ -39,7 +39,10 @@ def run(
     started = time.monotonic()
     place = executor if direct else "local"
     with open_workspace(recipe, store, workers=workers, executor=place, memory=memory) as workspace:
-        chosen = [node.name for node in (workspace.select(names) if names else workspace.graph.values())]
+        nodes = workspace.select(names) if names else list(workspace.graph.values())
+        chosen = [node.name for node in nodes]
+        if not direct:  # directly, the run does it itself
+            workspace.require_fit(nodes)
         before = _manifests(workspace)
         if direct:
             for outcome in workspace.run(names):

@@ -29,10 +29,12 @@ def histogram(array: pa.Array | pa.ChunkedArray) -> dict[str, int]:
     numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
     with np.errstate(divide="ignore"):
         bins = np.floor(np.log2(np.abs(numbers)) * 4)
-    names = np.where(numbers == 0, "0", np.char.add(np.where(numbers > 0, "+", "-"), bins.astype(str)))
-    for name, count in zip(*np.unique(names, return_counts=True), strict=True):
-        counts[str(name).removesuffix(".0")] = int(count)
-    return counts
+    # Bins are named when they are counted: a column has millions of numbers and some dozens of bins.
+    for sign, chosen in (("+", numbers > 0), ("-", ~(numbers >= 0))):
+        for value, count in zip(*np.unique(bins[chosen], return_counts=True), strict=True):
+            counts[f"{sign}{value}".removesuffix(".0")] = int(count)
+    zeros = int((numbers == 0).sum())
+    return {**counts, "0": zeros} if zeros else counts
 
 
 def merge_histograms(parts: list[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:

@@ -153,10 +153,10 @@ def problems(
     return found
 
 
-def refuse(found: list[str]) -> None:
+def refuse(found: list[str], *, made: str = "Nothing was made.") -> None:
     """Raise DoesNotFit with every problem."""
     if found:
-        raise DoesNotFit("This cannot fit, and nothing was made. " + " ".join(found))
+        raise DoesNotFit(" ".join(["This cannot fit.", *found, made]))
 
 
 def _instead(recipe: Recipe, item: LinkNeeds, memory: int) -> str:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import factory
 from factory.core.errors import FactoryError
 from factory.core.manifest import Manifest
+from factory.recipes.duplicates import duplicates
 from factory.recipes.funnel import ERROR, examples, funnels, holds
 from factory.recipes.lookup import Current, bounds
 from factory.recipes.status import ledger, status
@@ -28,7 +29,6 @@ WIDE = 1000.0  # a column that spans more is drawn on a log scale
 EXAMPLES = 3
 HOSTS = 25
 CLUSTERS = 8
-MEMBERS = 3
 LABELS = 20
 CURVE_POINTS = 80
 PACKAGES = ("pyarrow", "numpy", "numba", "torch", "transformers", "tokenizers", "dagster", "duckdb", "resiliparse")
@@ -72,9 +72,7 @@ def gather(workspace: Workspace) -> dict[str, Any]:
         "dropped": list(_dropped(workspace, found)),
         **_hosts(current, found),
         "domains": {manifest.label: _domains(manifest) for manifest in current.of("selection")},
-        "clusters": [
-            _clusters(current, use.label) for use in workspace.recipe.linkers if use.stage.links == "documents"
-        ],
+        "clusters": duplicates(workspace, largest=CLUSTERS, current=current),
         "labels": list(_labels(current)),
         "ledger": ledger(workspace),
         "mixtures": {manifest.label: _mixture(current, manifest) for manifest in current.of("mixture")},
@@ -197,59 +195,6 @@ def _domains(selection: Manifest) -> list[dict[str, Any]]:
     documents, tokens = selection.notes["documents"], selection.notes["tokens"]
     rows = [{"domain": name, "documents": documents[name], "tokens": tokens[name]} for name in documents]
     return sorted(rows, key=lambda row: (-row["tokens"], row["domain"]))[:HOSTS]
-
-
-def _clusters(current: Current, label: str) -> dict[str, Any]:
-    """The largest clusters of a linker, with who stands for them and a few others."""
-    sizes: Counter[str] = Counter()
-    duplicates = rows = 0
-    beside = [
-        (document, part)
-        for snapshot, document in current.documents()
-        if (part := current.beside("links", label, snapshot, document)) is not None
-    ]
-    standing: set[str] = set()
-    for document, part in beside:
-        table = read_part(current.workspace.store, part, ["duplicate_of", "cluster"])
-        first = pc.and_(pc.is_null(table.column("duplicate_of")), pc.is_valid(table.column("cluster")))
-        standing.update(current.ids(document).column("doc_id").filter(first).to_pylist())
-        duplicates += table.num_rows - table.column("duplicate_of").null_count
-        rows += table.num_rows
-        sizes.update(_counted(table.column("cluster").drop_null()))
-    # A document that was alone when its snapshot was linked bears no cluster of its own, and may stand for later ones.
-    alone = {name for name in sizes if name not in standing}
-    sizes.update(dict.fromkeys(alone, 1))
-    top = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:CLUSTERS]
-    others: dict[str, list[dict[str, Any]]] = {name: [] for name, _ in top}
-    stands: dict[str, dict[str, Any]] = {}
-    wanted = pa.array([name for name, _ in top], pa.string())
-    for document, part in beside:
-        clusters = read_part(current.workspace.store, part, ["cluster"]).column("cluster")
-        found = np.flatnonzero(pc.is_in(clusters, value_set=wanted).to_numpy())
-        for row in found.tolist():
-            cluster = clusters[row].as_py()
-            if cluster in stands and len(others[cluster]) >= MEMBERS:
-                continue
-            one = current.ids(document).slice(row, 1).to_pylist()[0]
-            if one["doc_id"] == cluster:
-                stands[cluster] = one
-            elif len(others[cluster]) < MEMBERS:
-                others[cluster].append(one)
-    largest = [
-        {
-            "cluster": name,
-            "size": number,
-            "url": (stands.get(name) or _by_id(current, name)).get("url"),
-            "others": others[name],
-        }
-        for name, number in top
-    ]
-    return {"label": label, "duplicates": duplicates, "documents": rows, "largest": largest}
-
-
-def _by_id(current: Current, doc_id: str) -> dict[str, Any]:
-    place = current.where(doc_id)
-    return current.row(place, ["url"]) if place else {}
 
 
 def _labels(current: Current) -> Iterator[dict[str, Any]]:

@@ -230,7 +230,8 @@ class Workspace:
                         outcomes.append(self._promote(work, manifest, made=False))
                 if any(work.node.kind == "links" for work in works):  # all they read is there: the numbers are exact
                     needs = limits.work_needs(self.recipe, self.store, works, self.memory)
-                    limits.refuse(limits.problems(self.recipe, self.store, needs, memory=self.memory))
+                    problems = limits.problems(self.recipe, self.store, needs, memory=self.memory)
+                    limits.refuse(problems, made="What was made so far is kept.")
                 started = time.time()
                 for work, manifest in self._make(works, leases, started):
                     outcomes.append(self._promote(work, manifest, made=True))
@@ -252,9 +253,9 @@ class Workspace:
             if (asked := limits.needs_of(self.recipe, self.store, node, found, self.memory)) is not None:
                 needs.append(asked)
         limits.refuse(limits.problems(self.recipe, self.store, needs, memory=self.memory, free=free))
-        if needs and isinstance(self.executor, LocalExecutor):
-            if warning := limits.memory_warning(self.executor.workers, self.memory):
-                self.progress.note(warning)
+        local = needs and isinstance(self.executor, LocalExecutor)
+        if local and (warning := limits.memory_warning(self.executor.workers, self.memory)):
+            self.progress.note(warning)
 
     def _follow(
         self, node: Node, found: dict[str, Manifest], blocked: Mapping[str, Outcome], known: dict[str, Manifest | None]

@@ -35,6 +35,7 @@ def _plots(data: Mapping[str, Any]) -> dict[str, Any]:
             )
             for item in data["histograms"]
         ],
+        "links": [_links_plot(item) for item in data["clusters"]],
         "losses": charts.curves(data["losses"], "tokens", "loss (nats per token)"),
         "board": _board_plot(data["leaderboard"]) if data["leaderboard"] else Markup(""),
         "mixtures": {name: _mixture_plot(rows) for name, rows in data["mixtures"].items()},
@@ -68,6 +69,21 @@ def _funnel_plot(item: Mapping[str, Any]) -> Markup:
         for step in item["rules"]
     ]
     return charts.bars(rows)
+
+
+def _links_plot(item: Mapping[str, Any]) -> Markup:
+    """Documents by the size of their cluster, by how near their neighbour is, or by how much of them is removed."""
+    rows = []
+    for one in (*item.get("histogram", ()), *item.get("similarities", ()), *item.get("shares", ())):
+        if "size" in one:
+            named, alone = f"{one['size']} members", one["size"] == "1"
+            text = f"{one['documents']:,} documents" + ("" if alone else f" in {one['clusters']:,} clusters")
+        else:
+            shown = "{from:.0%} to {to:.0%} removed" if "shares" in item else "{from:g} to {to:g} alike"
+            named, alone = shown.format(**one), False
+            text = f"{one['documents']:,} documents"
+        rows.append((named, [(float(one["documents"]), charts.KEPT if alone else charts.DROPPED)], text))
+    return charts.bars(rows, right=220)
 
 
 def _board_plot(notes: Mapping[str, Any]) -> Markup:

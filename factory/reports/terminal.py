@@ -126,6 +126,11 @@ def funnel(data: Mapping[str, Any]) -> RenderableType:
     ]
     if not data["rules"]:
         rows.append(("(no rules)", "", "", "", "", count(data["kept"]), count(data["kept_tokens"]), "", ""))
+    if data.get("repeated"):
+        copies, tokens = data["repeated"]["documents"], data["repeated"]["tokens"]
+        rows.append(
+            ("(with repeats)", "", "", "", "", count(copies), count(tokens), "", "as often as the selection says")
+        )
     header = ("rule", "fail", "first", "only", "tokens first", "left", "tokens left", "share", "a document passes if")
     title = f"{data['experiment']} ({', '.join(data['snapshots'])})"
     if not data["tokens"]:
@@ -294,7 +299,7 @@ def story(data: Mapping[str, Any]) -> RenderableType:
     blocks.append(_facts((item["label"], _columns(item["columns"])) for item in data["scores"]))
     if data["links"]:
         blocks.append(Text("\nLinks", style="bold"))
-        blocks.append(_facts((item["label"], _link(item)) for item in data["links"]))
+        blocks.append(_facts((item["label"], Text(clean(_link(item), lines=True))) for item in data["links"]))
     blocks += [block for item in data["experiments"] for block in _experiment(item)]
     return Group(*blocks)
 
@@ -329,9 +334,14 @@ def _columns(columns: Mapping[str, Any] | None) -> str:
 def _link(item: Mapping[str, Any]) -> str:
     if not item["made"]:
         return "not made"
-    if "columns" in item:
-        return _columns(item["columns"])
+    if "removed" in item:
+        return _removed(item)
     other = item["duplicate_of"]
+    if "columns" in item:
+        near = (
+            f"near {other['doc_id']} ({clean(other['url'] or 'no url', 100)}, {other['snapshot']}); " if other else ""
+        )
+        return near + _columns(item["columns"])
     if not item["members"]:
         return "alike to no other document"
     stands = (
@@ -342,6 +352,17 @@ def _link(item: Mapping[str, Any]) -> str:
     shown = ", ".join(f"{one['doc_id'][:12]}@{one['snapshot']}" for one in item["members"][:8])
     more = f" and {item['members_found'] - 8} more" if item["members_found"] > 8 else ""
     return f"{stands}; {item['members_found']} alike, first seen {item['first_seen']}: {shown}{more}"
+
+
+def _removed(item: Mapping[str, Any]) -> str:
+    """How much of a text goes, and each piece with where it lies and how it begins."""
+    lines = [_columns(item["columns"])]
+    for piece in item["removed"]:
+        more = "…" if piece["characters"] > len(piece["text"]) else ""
+        lines.append(f"bytes {piece['start']:,} to {piece['end']:,}: {clean(piece['text'])}{more}")
+    if item["removed_found"] > len(item["removed"]):
+        lines.append(f"and {item['removed_found'] - len(item['removed']):,} more")
+    return "\n".join(lines)
 
 
 def _experiment(item: Mapping[str, Any]) -> Iterable[RenderableType]:
@@ -381,7 +402,10 @@ def _ending(item: Mapping[str, Any]) -> str:
         return "nothing selected yet" if item["kept"] else "not selected"
     if not item["selected"]:
         return "not selected"
-    text = f"selected in domain '{clean(item['domain'], 60)}', {item['tokens']:,} tokens"
+    tokens = f", {item['tokens']:,} tokens" if item["tokens"] is not None else ""
+    text = f"selected in domain '{clean(item['domain'], 60)}'{tokens}"
+    if item.get("copies") is not None:
+        text += f", taken {item['copies']}×"
     if item["repeats"] is None:
         return text
     if not item["repeats"]:

@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from factory.core.fingerprint import canonical_json, fingerprint
 from factory.core.manifest import Part
@@ -173,6 +174,8 @@ def _notes(column: _Column) -> dict[str, Any]:
         "failed_rows": sorted(column.failures.rows),
         "causes": column.failures.causes,
     }
+    if "keys" in column.writes:
+        notes["keys"] = pc.sum(pc.list_value_length(table.column("keys"))).as_py() or 0
     if "tokens" in column.writes and "ids" in column.writes:
         notes["tokens"] = int(sum(value or 0 for value in table.column("tokens").to_pylist()))
     return notes

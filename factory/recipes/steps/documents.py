@@ -3,9 +3,9 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -111,7 +111,7 @@ def make(payload: Payload, context: Context) -> dict[str, Any]:
     companions = StoredCompanions(store, payload["folder"], payload["among"]) if payload["among"] else None
 
     def counted() -> Iterator[pa.RecordBatch]:
-        for batch in _documents(payload, part, counts, context, companions):
+        for batch in read_documents(payload, part, counts, context, companions):
             books["rows"] += batch.num_rows
             found = [error for error in batch.column("error").to_pylist() if error is not None]
             errors.update(error_kind(error) for error in found)
@@ -146,18 +146,20 @@ def _causes(batch: pa.RecordBatch) -> list[str]:
     ]
 
 
-def _documents(
+def read_documents(
     payload: Payload,
     part: InputPart,
     skipped: Counter[str],
     context: Context,
     companions: StoredCompanions | None = None,
+    opened: Callable[[InputFile], BinaryIO] = open_input,
 ) -> Iterator[pa.RecordBatch]:
+    """The documents of one part of an input, batch by batch; what is left out is counted in `skipped`."""
     source = _stage("source", payload["source"])
     extractors = [_stage("extractor", identity) for identity in payload["extract"]]
     row = 0
     before = _mark(part.file)
-    with open_input(part.file) as stream:
+    with opened(part.file) as stream:
         for raw in source.read(stream, part) if companions is None else source.read_among(stream, part, companions):
             skipped.update(json.loads((raw.schema.metadata or {}).get(b"skipped", b"{}")))
             batch = _identified(raw, payload["label"], payload["snapshot"])

@@ -1,0 +1,481 @@
+"""A recipe on a sample of its documents, in a store of its own that is thrown away: what each dataset costs, measured.
+
+In: records of the recipe's inputs, or documents that are there. Every step is the real one and its tasks run in one real
+worker process; measured are CPU seconds, the bytes that come to lie in the store, and the most memory held. Everything is made
+twice, of a few documents and of many: what the few take is what starting costs, what more of them take is the rate.
+"""
+
+import io
+import math
+import os
+import resource
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from factory.core.errors import FactoryError
+from factory.core.manifest import Manifest, Part
+from factory.core.schema import DOCUMENT
+from factory.core.stage import InputFile, InputPart
+from factory.execution.local import LocalExecutor
+from factory.execution.tasks import Context, Executor, Payload, Task, resolve
+from factory.recipes.graph import Node, build_graph
+from factory.recipes.inputs import Inputs
+from factory.recipes.progress import Progress, Silent
+from factory.recipes.recipe import Recipe
+from factory.recipes.steps import columns, decisions, links, models, selection
+from factory.recipes.steps.documents import read_documents
+from factory.recipes.work import Step, Work
+from factory.stages.sources.ranged import open_input
+from factory.storage.manifests import write_manifest
+from factory.storage.parts import read_part, take_rows, value_count, write_part
+from factory.storage.store import Store
+
+STEPS: Mapping[str, Step] = {
+    "models": models.make_all,
+    "scores": columns.make_all,
+    "keys": columns.make_all,
+    "encodings": columns.make_all,
+    "links": links.make_all,
+    "decisions": decisions.make_all,
+    "selection": selection.make_all,
+}
+RANGE = 256 << 10  # bytes of an input that are read at once
+READ_FACTOR = 4  # times the sample, the most records that are read of one range to know how many it has
+MOST_RANGES = 64
+MOST_SECONDS = 60.0  # of CPU time, for reading inputs
+FEW = 8  # documents that show what starting costs
+PIECES = 3  # of the sample, whose differences say how sure a rate is
+LEAST_SPREAD, UNKNOWN_SPREAD = 0.2, 0.5
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a unit (an input byte, a byte of text, a row) costs, and how far pieces of the sample differ from each other."""
+
+    cpu: float  # seconds
+    start: float  # seconds before the first unit, in each worker
+    disk: float  # bytes
+    disk_start: float  # bytes whatever the units: of each part, or of the dataset
+    memory: int  # bytes at its peak, with `memory_units` in one task
+    memory_units: float
+    resting: int  # bytes before the task
+    spread: float  # relative
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the inputs of one source have in them, for each of their bytes."""
+
+    rows: float
+    text: float
+    cpu: float
+    start: float
+    memory: int
+    spread: float
+
+
+@dataclass
+class Found:
+    """What a trial found. `rates` and `unknown` (with the reason) by (kind, label)."""
+
+    documents: int = 0
+    origin: str = ""
+    readings: dict[str, Reading] = field(default_factory=dict)
+    stored: float = 0.0  # bytes of documents for each byte of text
+    text_per_row: float = 0.0
+    rates: dict[tuple[str, str], Rate] = field(default_factory=dict)
+    keys_per_row: dict[str, float] = field(default_factory=dict)
+    unknown: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+@dataclass
+class _Spent:
+    name: str
+    cpu: float
+    peak: int
+    resting: int
+
+
+@dataclass
+class _TrialBench:
+    """What steps work with, over a store of its own; a task after the other, the smallest first."""
+
+    recipe: Recipe
+    inputs: Inputs
+    store: Store
+    memory: int
+    executor: Executor
+    progress: Progress = field(default_factory=Silent)
+    spent: list[_Spent] = field(default_factory=list)
+
+    def run_tasks(
+        self,
+        label: str,
+        tasks: list[Task],
+        unit: str = "bytes",
+        on_report: Callable[[Task, Mapping[str, Any]], None] | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        results: dict[str, dict[str, Any]] = {}
+
+        def done(task: Task, found: dict[str, Any]) -> None:
+            results[task.name] = found["result"]
+            self.spent.append(_Spent(task.name, found["cpu"], found["peak"], found["resting"]))
+
+        for task in sorted(tasks, key=lambda task: task.weight):
+            payload = {"function": task.function, "payload": task.payload}
+            self.executor.run([Task(task.name, f"{__name__}:measured", payload, task.weight)], done)
+        return results
+
+
+def measured(payload: Payload, context: Context) -> dict[str, Any]:
+    """Task: another task, with what it took."""
+    resting = _reset_peak()
+    before = time.process_time()
+    result = resolve(payload["function"])(payload["payload"], context)
+    return {"result": result, "cpu": time.process_time() - before, "peak": _peak(), "resting": resting}
+
+
+def _reset_peak() -> int:
+    """Let the record of the most memory begin again where Linux can; the bytes held now."""
+    try:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as stream:
+            stream.write("5")
+    except OSError:
+        pass
+    return _peak()
+
+
+def _peak() -> int:
+    try:
+        with open("/proc/self/status", encoding="ascii") as stream:
+            line = next(line for line in stream if line.startswith("VmHWM"))
+        return int(line.split()[1]) << 10
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+@contextmanager
+def _bench(recipe: Recipe, inputs: Inputs, memory: int) -> Iterator[_TrialBench]:
+    folder = tempfile.mkdtemp(prefix="factory-trial-")
+    try:
+        with LocalExecutor(1) as executor:
+            yield _TrialBench(recipe, inputs, Store(folder), memory, executor)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_trial(
+    recipe: Recipe,
+    inputs: Inputs,
+    *,
+    sample: int,
+    memory: int,
+    wanted: set[tuple[str, str]],
+    documents: Sequence[tuple[Store, Part]] = (),
+    ready: Mapping[str, tuple[Store, Manifest]],
+    progress: Progress,
+) -> Found:
+    """Measure the datasets named by (kind, label), and all they need, on about `sample` documents.
+
+    They are taken from `documents` that are there, or without any, read from the inputs; `ready` are models that are there.
+    """
+    snapshot = min(inputs)
+    merged: dict[str, list[InputFile]] = {}
+    for sources in inputs.values():
+        for label, files in sources.items():
+            merged.setdefault(label, []).extend(files)
+    found = Found()
+    with _bench(recipe, {snapshot: merged}, memory) as bench:
+        graph = build_graph(recipe, bench.inputs)
+        needed = _needed(graph, wanted)
+        progress.start("measure", len(needed) + 1, "datasets")
+        try:
+            if documents:
+                table, found.origin = _stored_rows(documents, sample), "documents that are there"
+            else:
+                table, found.origin = _read_inputs(bench, found, snapshot, sample), "records of the inputs"
+            progress.advance(1)
+            found.documents = table.num_rows
+            if table.num_rows:
+                _measure(bench, found, table, snapshot, needed, ready, progress)
+        finally:
+            progress.finish()
+    return found
+
+
+def _needed(graph: Mapping[str, Node], wanted: set[tuple[str, str]]) -> list[Node]:
+    names: set[str] = set()
+    for node in reversed(list(graph.values())):
+        if node.name in names or (node.kind, node.label) in wanted:
+            names |= {node.name, *node.upstream}
+    return [node for node in graph.values() if node.name in names]
+
+
+# --- the sample
+
+
+def _stored_rows(documents: Sequence[tuple[Store, Part]], sample: int) -> pa.Table:
+    """The first rows of some parts, chosen by the hash of their names."""
+    chosen = sorted(documents, key=lambda item: xxhash.xxh3_64_intdigest(item[1].name.encode()))[:8]
+    tables = []
+    for store, part in chosen:
+        rows = np.arange(min(part.rows, -(-sample // len(chosen))))
+        tables += [pa.Table.from_batches([batch]) for _, batch in take_rows(store, part, DOCUMENT.names, rows)]
+    return pa.concat_tables(tables) if tables else DOCUMENT.empty_table()
+
+
+def _read_inputs(bench: _TrialBench, found: Found, snapshot: str, sample: int) -> pa.Table:
+    """Records of every source, from ranges chosen by the hash of where they lie."""
+    sources = bench.inputs[snapshot]
+    tables = [DOCUMENT.empty_table()]
+    for label, files in sources.items():
+        tables.append(_read_source(bench, found, label, files, snapshot, -(-sample // len(sources))))
+    return pa.concat_tables(tables)
+
+
+def _read_source(
+    bench: _TrialBench, found: Found, label: str, files: Sequence[InputFile], snapshot: str, sample: int
+) -> pa.Table:
+    use = next(source for source in bench.recipe.sources if source.label == label)
+    made = use.stage.make(use.config)
+    chosen = sorted(files, key=lambda file: xxhash.xxh3_64_intdigest(file.name.encode()))[:MOST_RANGES]
+    ranges = [part for file in chosen for part in made.split(file, min(RANGE, use.part_bytes))]
+    ranges.sort(key=lambda part: xxhash.xxh3_64_intdigest(f"{part.file.name}\x1f{part.identity}".encode()))
+    shared = {
+        "store": bench.store.url,
+        "label": label,
+        "snapshot": snapshot,
+        "source": use.identity,
+        "extract": [extractor.identity for extractor in bench.recipe.extract],
+        "most": READ_FACTOR * sample,
+    }
+    pieces: list[tuple[float, dict[str, Any], float]] = []
+    start, peak, tables = 0.0, 0, [DOCUMENT.empty_table()]
+    for number, part in enumerate(ranges[:MOST_RANGES]):
+        payload = {**shared, "part": asdict(part), "name": f"{label}-{number}", "kept": sample}
+        if not number:
+            bench.run_tasks("sample", [Task("sample", f"{__name__}:read_some", {**payload, "most": FEW})])
+            start = bench.spent[-1].cpu
+        told = bench.run_tasks("sample", [Task("sample", f"{__name__}:read_some", payload)])["sample"]
+        spent = bench.spent[-1]
+        peak = max(peak, spent.peak)
+        pieces.append((told["bytes"], told, spent.cpu))
+        tables.append(read_part(bench.store, Part.from_json(told["part"])))
+        kept = sum(table.num_rows for table in tables)
+        if (kept >= sample and number) or sum(cpu for _, _, cpu in pieces) > MOST_SECONDS:
+            break
+    read = sum(size for size, _, _ in pieces) or 1.0
+    rows, text, cpu = (
+        [float(told["rows"]) for _, told, _ in pieces],
+        [float(told["text_bytes"]) for _, told, _ in pieces],
+        [cpu for _, _, cpu in pieces],
+    )
+    sizes = [size for size, _, _ in pieces]
+    spread = max(_spread(sizes, rows), _spread(sizes, text), _spread(sizes, cpu))
+    found.readings[label] = Reading(sum(rows) / read, sum(text) / read, sum(cpu) / read, start, peak, spread)
+    return pa.concat_tables(tables).slice(0, sample)
+
+
+def read_some(payload: Payload, context: Context) -> dict[str, Any]:
+    """Task: the documents of one range of an input, as a part of its first rows; how many there are in how many bytes."""
+    described = payload["part"]
+    part = InputPart(InputFile(**described["file"]), described["start"], described["stop"])
+    counted: list[_Counted] = []
+
+    def opened(file: InputFile) -> BinaryIO:
+        counted.append(_Counted(open_input(file)))
+        return cast(BinaryIO, io.BufferedReader(counted[-1], 1 << 16))
+
+    batches, rows, text, whole = [DOCUMENT.empty_table()], 0, 0, True
+    for batch in read_documents(payload, part, Counter(), context, opened=opened):
+        if rows < payload["kept"]:
+            batches.append(pa.Table.from_batches([batch]).slice(0, payload["kept"] - rows))
+        rows += batch.num_rows
+        text += pc.sum(pc.binary_length(batch.column("text"))).as_py() or 0
+        if rows >= payload["most"]:
+            whole = False
+            break
+    size = part.stop - part.start
+    read = size if whole else max(1, min(size, sum(item.amount for item in counted)))
+    table = pa.concat_tables(batches).combine_chunks()
+    made = write_part(Store(payload["store"]), "sample", payload["name"], DOCUMENT, table.to_batches())
+    return {"rows": rows, "text_bytes": text, "bytes": read, "part": made.to_json()}
+
+
+class _Counted(io.RawIOBase):
+    """A stream that knows how many bytes were read from it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream, self.amount = stream, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self.amount += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self.stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.stream.tell()
+
+    def close(self) -> None:
+        if not self.closed:
+            self.stream.close()
+        super().close()
+
+
+# --- measuring
+
+
+def _measure(
+    bench: _TrialBench,
+    found: Found,
+    table: pa.Table,
+    snapshot: str,
+    needed: Sequence[Node],
+    ready: Mapping[str, tuple[Store, Manifest]],
+    progress: Progress,
+) -> None:
+    rows = table.num_rows
+    few, many = (
+        _documents(bench, table.slice(0, min(FEW, rows)), snapshot, 1),
+        _documents(bench, table, snapshot, PIECES),
+    )
+    text = [many.notes["text_bytes"], few.notes["text_bytes"]]
+    found.text_per_row = text[0] / rows
+    found.stored = sum(part.bytes for part in many.parts) / max(text[0], 1)
+    worlds: tuple[dict[str, Manifest], dict[str, Manifest]] = ({few.name: few}, {many.name: many})
+    for node in needed:
+        progress.advance(1)
+        key = node.kind, node.label
+        missing = [name for name in node.upstream if name not in worlds[1]]
+        if node.kind == "documents":
+            continue
+        if node.kind == "models" and node.label in ready:
+            for world in worlds:
+                world[node.name] = _borrowed(bench.store, *ready[node.label])
+            continue
+        if node.kind not in STEPS:
+            found.unknown[key] = "not tried on a sample"
+        elif missing:
+            found.unknown[key] = f"needs {missing[0]}, which could not be tried"
+        elif node.kind == "models" and "://" in str(node.files):
+            found.unknown[key] = "not fetched for an estimate; 'factory run models' fetches it"
+        else:
+            try:
+                _measure_node(bench, found, node, worlds)
+            except FactoryError as error:
+                found.unknown[key] = f"cannot be made of a sample: {str(error)[:160]}"
+
+
+def _documents(bench: _TrialBench, table: pa.Table, snapshot: str, pieces: int) -> Manifest:
+    size = max(1, math.ceil(table.num_rows / pieces))
+    parts = []
+    for first in range(0, table.num_rows, size):
+        piece = table.slice(first, size).combine_chunks()
+        size_of_text = pc.sum(pc.binary_length(piece.column("text"))).as_py() or 0
+        made: Callable[[], dict[str, int]] = partial(dict, text_bytes=size_of_text)
+        parts.append(
+            write_part(bench.store, "documents", f"{pieces}-{first}", DOCUMENT, piece.to_batches(), notes=made)
+        )
+    text = sum(part.notes["text_bytes"] for part in parts)
+    return Manifest("documents", "", snapshot, "trial", {}, {}, tuple(parts), notes={"text_bytes": text})
+
+
+def _borrowed(own: Store, store: Store, manifest: Manifest) -> Manifest:
+    """A model that is there, to be read in the trial's store."""
+    for part in manifest.parts:
+        target = own.full(part.path)
+        if not os.path.exists(target):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            with store.as_local(part.path) as (path,):
+                if store.local:
+                    os.symlink(path, target)
+                else:
+                    shutil.copyfile(path, target)
+    return manifest
+
+
+def _measure_node(
+    bench: _TrialBench, found: Found, node: Node, worlds: tuple[dict[str, Manifest], dict[str, Manifest]]
+) -> None:
+    """Make a dataset of few documents and of many."""
+    told: list[tuple[list[_Spent], int]] = []
+    for number, world in enumerate(worlds):
+        if node.kind == "models" and not number:  # learning from a few says nothing
+            told.append(([], 0))
+            continue
+        before, begun = sum(bench.store.files().values()), len(bench.spent)
+        upstream = {name: world[name] for name in node.upstream}
+        work = Work(node, node.fingerprint({name: item.digest for name, item in upstream.items()}), upstream)
+        made = STEPS[node.kind](bench, [work])[node.name]
+        inputs = node.inputs({name: item.digest for name, item in upstream.items()})
+        named = (node.kind, node.label, node.partition, work.fingerprint)
+        world[node.name] = write_manifest(
+            bench.store, Manifest(*named, node.spec, inputs, made.parts, made.ledger, made.notes)
+        )
+        told.append((bench.spent[begun:], sum(bench.store.files().values()) - before))
+    if node.kind == "models":
+        worlds[0][node.name] = worlds[1][node.name]
+    few, many = (next(iter(m for m in world.values() if m.kind == "documents")) for world in worlds)
+    by_text = node.kind in ("scores", "keys", "encodings")
+    units = [float(m.notes["text_bytes"] if by_text else m.rows) for m in (few, many)]
+    parts = [len(few.parts), len(many.parts)] if by_text or node.kind in ("links", "decisions") else [1, 1]
+    (first, first_disk), (rest, rest_disk) = told
+    cpu = sum(item.cpu for item in rest) / max(units[1], 1)
+    # bytes = a * parts + b * units, of both.
+    grown = units[1] * parts[0] - units[0] * parts[1]
+    disk = (
+        max(0.0, (rest_disk * parts[0] - first_disk * parts[1]) / grown) if grown > 0 else rest_disk / max(units[1], 1)
+    )
+    disk_start = float(rest_disk) if node.kind == "models" else max(0.0, (first_disk - disk * units[0]) / parts[0])
+    peak = max(rest, key=lambda item: item.peak, default=_Spent("", 0.0, 0, 0))
+    found.rates[node.kind, node.label] = Rate(
+        cpu=cpu,
+        start=max(0.0, sum(item.cpu for item in first) - cpu * units[0]),
+        disk=disk,
+        disk_start=disk_start,
+        memory=peak.peak,
+        memory_units=units[1] / parts[1],
+        resting=peak.resting,
+        spread=_piece_spread(many, rest) if by_text else UNKNOWN_SPREAD,
+    )
+    if node.kind == "keys":
+        values = sum(value_count(bench.store, part, "keys") for part in worlds[1][node.name].parts)
+        found.keys_per_row[node.label] = values / max(many.rows, 1)
+
+
+def _piece_spread(documents: Manifest, spent: Sequence[_Spent]) -> float:
+    text = {part.digest: float(part.notes["text_bytes"]) for part in documents.parts}
+    known = [(text[name], item.cpu) for item in spent if (name := item.name.split(" ")[-1]) in text]
+    return _spread([size for size, _ in known], [cpu for _, cpu in known])
+
+
+def _spread(units: Sequence[float], amounts: Sequence[float]) -> float:
+    """Twice the relative standard error of the ratio of two sums over pieces, at least `LEAST_SPREAD`."""
+    if len(units) < 2 or not sum(units) or not sum(amounts):
+        return UNKNOWN_SPREAD
+    x, y = np.array(units), np.array(amounts)
+    rest = y - x * y.sum() / x.sum()
+    error = math.sqrt(len(x) / (len(x) - 1) * float((rest**2).sum())) / float(y.sum())
+    return float(min(2.0, max(LEAST_SPREAD, 2 * error)))
