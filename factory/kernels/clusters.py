@@ -43,8 +43,8 @@ def sort_rows(keys: Hashes, values: Integers) -> tuple[Hashes, Integers]:
 
 def group(
     keys: Hashes, nodes: Integers, checks: Hashes = NO_HASHES, orders: Hashes = NO_HASHES, ranks: Integers = NO_INTEGERS
-) -> tuple[Integers, Integers, Integers]:
-    """Rows by (key, check): their order, where each group begins in it, and the row that is the centre of each group.
+) -> tuple[Hashes, Integers, Integers, Integers]:
+    """Rows by (key, check): the keys in order, the row of each, where each group begins, and where its centre is.
 
     The centre is the least by (rank of its part, order, node) where `orders` are given, else the least node. `ranks` are
     by part, the bits of a node above its row.
@@ -54,13 +54,13 @@ def group(
     if len(checks):
         _settle_checks(keys, checks, order)
     starts = _starts(keys, checks, order)
-    return order, starts, order[_centres(starts, order, nodes, orders, ranks)]
+    return keys, order, starts, _centres(starts, order, nodes, orders, ranks)
 
 
 def link(keys: Hashes, nodes: Integers, checks: Hashes | None = None) -> tuple[Integers, Integers]:
     """Edges from the smallest node of each group of equal (key, check) to its other nodes: a star, not all pairs."""
-    order, starts, centres = group(keys, nodes, NO_HASHES if checks is None else checks)
-    return star(nodes[order], starts, nodes[centres])
+    _, order, starts, centres = group(keys, nodes, NO_HASHES if checks is None else checks)
+    return star(nodes[order], starts, nodes[order[centres]])
 
 
 def star(nodes: Integers, starts: Integers, centres: Integers) -> tuple[Integers, Integers]:

@@ -157,8 +157,6 @@ def _link_needs(
     keys = round(rows * keys_per_row)
     needs = limits.join_needs(workspace.recipe, node.label, rows, keys, workspace.memory)
     fixed = limits.join_needs(workspace.recipe, node.label, 0, 0, workspace.memory)
-    if needs is None or fixed is None:
-        return None
     return limits.LinkNeeds(node, rows, keys, needs, fixed.memory, 0)
 
 

@@ -29,7 +29,7 @@ KINDS = (
     "leaderboard",
 )
 # Raised when a step itself (not a stage) would make something else of the same inputs.
-STEP_VERSIONS = {**dict.fromkeys(KINDS, 1), "scores": 2, "keys": 2, "encodings": 2, "decisions": 2}
+STEP_VERSIONS = {**dict.fromkeys(KINDS, 1), "scores": 2, "keys": 2, "encodings": 2, "decisions": 2, "links": 2}
 COLUMN_KINDS = ("scores", "keys", "encodings")
 CONTAMINATION = "contamination"  # the scorer that looks for items of benchmarks
 

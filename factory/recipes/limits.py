@@ -76,20 +76,23 @@ def memory_warning(workers: int, memory: int, machine: int | None = None) -> str
     )
 
 
-def join_needs(recipe: Recipe, label: str, rows: int, keys: int, memory: int) -> Needs | None:
-    """What the join of a linker says it needs; None where it says nothing."""
+def join_needs(recipe: Recipe, label: str, rows: int, keys: int, memory: int) -> Needs:
+    """What the join of a linker says it needs."""
     use = recipe.linker(label)
-    asked = links.NEEDS.get(use.stage.links)
-    if asked is None:
-        return None
+    asked = links.needs_of(use.stage.links)
     settings = use.config.model_dump(mode="json")
-    known = {"settings": settings, "columns": list(use.stage.writes_for(use.config)), "keep": settings.get("keep")}
+    known = {
+        "settings": settings,
+        "columns": list(use.stage.writes_for(use.config)),
+        "keep": settings.get("keep"),
+        "scope": use.scope,
+    }
     takes = inspect.signature(asked).parameters
     chosen = {name: value for name, value in known.items() if name in takes and value is not None}
     return asked(rows, keys, memory, **chosen)
 
 
-def needs_of(recipe: Recipe, store: Store, node: Node, found: Mapping[str, Manifest], memory: int) -> LinkNeeds | None:
+def needs_of(recipe: Recipe, store: Store, node: Node, found: Mapping[str, Manifest], memory: int) -> LinkNeeds:
     """The needs of one link dataset, from those of its documents and keys that are there."""
     documents = [found[name] for name in node.upstream if name in found and found[name].kind == "documents"]
     keyed = [found[name] for name in node.upstream if name in found and found[name].kind == "keys"]
@@ -98,15 +101,12 @@ def needs_of(recipe: Recipe, store: Store, node: Node, found: Mapping[str, Manif
     needs = join_needs(recipe, node.label, rows, keys, memory)
     own = sum(manifest.rows for manifest in documents if manifest.partition == node.partition)
     fixed = join_needs(recipe, node.label, 0, 0, memory)
-    if needs is None or fixed is None:
-        return None
     return LinkNeeds(node, rows, keys, needs, fixed.memory, own * ROW_BYTES)
 
 
 def work_needs(recipe: Recipe, store: Store, works: Iterable[Work], memory: int) -> list[LinkNeeds]:
     """The needs of link datasets all of whose inputs are there."""
-    found = [needs_of(recipe, store, work.node, work.upstream, memory) for work in works]
-    return [item for item in found if item is not None]
+    return [needs_of(recipe, store, work.node, work.upstream, memory) for work in works]
 
 
 def exchange_peak(recipe: Recipe, items: Iterable[LinkNeeds]) -> int:

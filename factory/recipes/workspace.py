@@ -250,8 +250,7 @@ class Workspace:
             if node.kind != "links" or self._current(node, known) is not None:
                 continue
             found = {name: manifest for name in node.upstream if (manifest := self._current(self.graph[name], known))}
-            if (asked := limits.needs_of(self.recipe, self.store, node, found, self.memory)) is not None:
-                needs.append(asked)
+            needs.append(limits.needs_of(self.recipe, self.store, node, found, self.memory))
         limits.refuse(limits.problems(self.recipe, self.store, needs, memory=self.memory, free=free))
         local = needs and isinstance(self.executor, LocalExecutor)
         if local and (warning := limits.memory_warning(self.executor.workers, self.memory)):

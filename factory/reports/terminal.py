@@ -83,8 +83,8 @@ def funnel_summary(funnels: Sequence[Mapping[str, Any]]) -> RenderableType:
     ]
     header = ("experiment", "documents", "errors", "dropped", "kept", "share", "tokens kept", "share", "rules")
     if not any(item["tokens"] for item in funnels):  # a recipe without a tokenizer counts none
-        rows, header = [(*row[:6], row[8]) for row in rows], (*header[:6], header[8])
-        return table(header, rows, numbers=range(1, 7), title="Documents kept")
+        counted = [(*row[:6], row[8]) for row in rows]
+        return table((*header[:6], header[8]), counted, numbers=range(1, 7), title="Documents kept")
     return table(header, rows, numbers=range(1, 9), title="Documents and tokens kept")
 
 

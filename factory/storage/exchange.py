@@ -23,7 +23,7 @@ from factory.storage.store import Store
 
 MAX_BUCKETS = 4096
 # What sorting a bucket takes, beside its rows: the order, the sorted copy and what is made of it.
-WORKING_COPIES = 6
+WORKING_COPIES = 8
 MAGIC = b"blocks-1"
 # The end of a file: bytes of the schema, blocks, checksum of schema and index, magic.
 TAIL = struct.Struct("<qqQ8s")
@@ -69,10 +69,14 @@ def read_rows(store: Store, folder: str, bucket: int, writers: Sequence[str]) ->
 
 
 def iterate_rows(store: Store, folder: str, bucket: int, writers: Iterable[str]) -> Iterator[pa.Table]:
-    """The rows of a bucket, writer by writer, for those that are too many to hold at once."""
-    for writer in writers:
+    """The rows of a bucket, writer by writer, for those that are too many to hold at once.
+
+    The first writer's come also when it has none, for their columns; of the others only those that have some.
+    """
+    for place, writer in enumerate(writers):
         with open_blocks(store, _path(folder, writer)) as blocks:
-            yield blocks.read(bucket)
+            if place == 0 or blocks.rows(bucket):
+                yield blocks.read(bucket)
 
 
 def count_rows(store: Store, folder: str, bucket: int, writers: Iterable[str]) -> int:
@@ -129,11 +133,12 @@ class Blocks:
         tail = self._bytes(end - TAIL.size - size, size)
         if xxhash.xxh3_64_intdigest(tail) != checksum:
             raise self._damaged("its index is not what was written")
-        self.schema = pa.ipc.read_schema(pa.py_buffer(tail[:described]))
+        self._described = tail[:described]
         self._index = np.frombuffer(tail[described:], INDEX)
 
-    def __len__(self) -> int:
-        return len(self._index)
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.ipc.read_schema(pa.py_buffer(self._described))
 
     def rows(self, number: int) -> int:
         return int(self._index[number]["rows"])

@@ -4,32 +4,29 @@ How keys are joined is the linker's: see `factory.core.links` and the modules of
 """
 
 from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
-from factory.core.links import Needs
-from factory.recipes.steps.links import documents, neighbours, paragraphs, spans
-from factory.recipes.work import Bench, Made, Step, Work
-
-JOINS: dict[str, Step] = {
-    "documents": documents.make_all,
-    "spans": spans.make_all,
-    "paragraphs": paragraphs.make_all,
-    "neighbours": neighbours.make_all,
-}
-
-# What each join says it takes: (rows, keys, memory) and settings of its linker by name.
-NEEDS: dict[str, Callable[..., Needs]] = {
-    "documents": documents.needs,
-    "spans": spans.needs,
-    "paragraphs": paragraphs.needs,
-    "neighbours": neighbours.needs,
-}
+from factory.core.links import LINK_COLUMNS, Needs
+from factory.recipes.work import Bench, Made, Work
 
 
 def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
     """Links of several linkers and snapshots; those of one join go through its phases together."""
     made: dict[str, Made] = {}
-    for join, make in JOINS.items():
+    for join in LINK_COLUMNS:
         joined = [work for work in works if bench.recipe.linker(work.node.label).stage.links == join]
         if joined:
-            made.update(make(bench, joined))
+            made.update(_join(join).make_all(bench, joined))
     return made
+
+
+def needs_of(join: str) -> Callable[..., Needs]:
+    """What a join says it takes: a function of (rows, keys, memory) and of what it asks about its linker by name."""
+    asked: Callable[..., Needs] = _join(join).needs
+    return asked
+
+
+def _join(name: str) -> Any:
+    # Not above: some import kernels, which takes longer than planning.
+    return import_module(f"{__name__}.{name}")

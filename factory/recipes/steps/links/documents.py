@@ -100,8 +100,8 @@ def row_bytes(columns: Iterable[str]) -> int:
 def needs(rows: int, keys: int, memory: int, *, columns: Iterable[str] = ()) -> Needs:
     """What links of so many documents with so many keys take; `columns` are those of the linker.
 
-    The exchange is at its peak when the keys are in their buckets, or, where nearly all documents have a copy, at the
-    election: the larger one counts. An index of keys, which stays, comes on top under scope `incremental`.
+    The exchange is at its peak when the keys are in their buckets and become pairs; where nearly all documents are copies of
+    each other it takes up to twice as much. An index of keys, which stays, comes on top under scope `incremental`.
     """
     own = row_bytes(columns)
     buckets = bucket_count(keys, own, memory)
@@ -400,8 +400,7 @@ def pairs(payload: Payload, context: Context) -> dict[str, Any]:
     rows = count_rows(store, folder, bucket, writers)
     blocks: Callable[[], Iterable[_Keys]]
     if rows <= limit * SLACK:
-        found = read_rows(store, folder, bucket, writers) if rows else None
-        whole = [] if found is None else [_Keys.of(found, payload)]
+        whole = [_Keys.of(read_rows(store, folder, bucket, writers), payload)] if rows else []
         blocks = partial(iter, whole)
         distinct = whole[0].centres() if whole else None
     else:
@@ -465,11 +464,9 @@ class _Keys:
     def by_key(key: Words, node: Nodes, check: Words, order: Words, payload: Payload) -> "_Keys":
         from factory.kernels.clusters import group
 
-        by, starts, central = group(key, node, check, order, np.array(payload["ranks"], np.int64))
-        place = np.empty(len(by), np.int64)
-        place[by] = np.arange(len(by))
+        key, by, starts, central = group(key, node, check, order, np.array(payload["ranks"], np.int64))
         check, order = check[by] if len(check) else check, order[by] if len(order) else order
-        return _Keys(key[by], node[by], check, order, starts, place[central])
+        return _Keys(key, node[by], check, order, starts, central)
 
     def centres(self) -> "_Keys":
         at = self.central

@@ -16,6 +16,7 @@ a newer run says of a root holds.
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from factory.execution.tasks import Context, Payload, Task
 from factory.recipes.steps.links.components import linked_folder, read_labels, read_linked
 from factory.recipes.steps.links.parts import ROW_BITS, Nodes, bucket_writer, write_split
 from factory.recipes.work import Bench, Work
-from factory.storage.exchange import bucket_of, cut, iterate_rows, mix, open_blocks, read_rows, write_blocks, write_rows
+from factory.storage.exchange import bucket_of, iterate_rows, mix, open_blocks, read_rows, write_blocks, write_rows
 from factory.storage.manifests import find_manifest, missing_parts, write_manifest
 from factory.storage.parts import write_file
 from factory.storage.store import Store
@@ -105,8 +106,10 @@ def only(plan: Plan, *tables: str) -> dict[str, Any] | None:
 def _write_run(store: Store, payload: Payload, table: str, bucket: int, buckets: int, rows: pa.Table) -> dict[str, Any]:
     """Sorted rows of one bucket as a part of a new run."""
     pieces = max(1, -(-rows.num_rows // PIECE_ROWS))
-    target = bucket_of(rows.column("key").to_numpy(), buckets * pieces) - np.uint64(bucket * pieces)
-    return _write_part(store, payload["state"], table, bucket, buckets, pieces, rows.schema, cut(rows, target, pieces))
+    target = bucket_of(rows.column("key").to_numpy(), buckets * pieces)
+    bounds = np.searchsorted(target, np.arange(bucket * pieces, (bucket + 1) * pieces + 1, dtype=np.uint64))
+    blocks = (rows.slice(low, high - low) for low, high in pairwise(bounds))
+    return _write_part(store, payload["state"], table, bucket, buckets, pieces, rows.schema, blocks)
 
 
 def _write_part(
@@ -390,7 +393,7 @@ def _in_order(tables: list[pa.Table], *, newest_first: bool) -> pa.Table:
     table = pa.concat_tables(tables).combine_chunks()
     key = table.column("key").to_numpy()
     if "check" in table.schema.names:
-        order = group(key, np.zeros(len(key), np.int64), table.column("check").to_numpy())[0]
+        order = group(key, np.zeros(len(key), np.int64), table.column("check").to_numpy())[1]
         return table.take(pa.array(order))
     keys, order = sort_rows(key, np.arange(len(key)))
     if newest_first and len(keys):
