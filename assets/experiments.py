@@ -8,6 +8,7 @@ from assets.nodes import code_versions
 from assets.partitions import experiments, on_every_partition
 from assets.resources import Factory
 from assets.snapshots import DOCUMENTS, ENCODINGS, column_keys, link_keys
+from factory.recipes.graph import column_owners
 from factory.recipes.recipe import Recipe
 
 DECISIONS = dg.AssetKey("decisions")
@@ -18,7 +19,9 @@ TOKENIZER = dg.AssetKey(["models", "tokenizer"])
 
 
 def experiment_keys(recipe: Recipe) -> list[dg.AssetKey]:
-    return [DECISIONS] if recipe.tokenizer is None else [DECISIONS, SELECTION, MIXTURE, TOKENS]
+    if recipe.tokenizer is not None:
+        return [DECISIONS, SELECTION, MIXTURE, TOKENS]
+    return [DECISIONS, SELECTION] if any(item.selection is not None for item in recipe.experiments) else [DECISIONS]
 
 
 def experiment_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
@@ -31,17 +34,20 @@ def experiment_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
         [*on_every_partition(*beside, *link_keys(recipe)), *of_snapshots],
         "The rules every document fails, in every snapshot; an empty list is a kept document.",
     )
-    if recipe.tokenizer is None:
+    if SELECTION not in experiment_keys(recipe):
         return [decisions]
+    selection = _asset(
+        recipe,
+        SELECTION,
+        "decisions",
+        [dg.AssetDep(DECISIONS), *of_snapshots, *on_every_partition(*_selected_by(recipe))],
+        "The documents an experiment keeps: the one place where rows disappear.",
+    )
+    if recipe.tokenizer is None:
+        return [decisions, selection]
     return [
         decisions,
-        _asset(
-            recipe,
-            SELECTION,
-            "decisions",
-            [dg.AssetDep(DECISIONS), *of_snapshots],
-            "The documents an experiment keeps: the one place where rows disappear.",
-        ),
+        selection,
         _asset(
             recipe, MIXTURE, "mixture", [dg.AssetDep(SELECTION)], "How many epochs of each domain the training sees."
         ),
@@ -53,6 +59,14 @@ def experiment_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
             "What the training reads: a token file and its index, and the mixture that came out.",
         ),
     ]
+
+
+def _selected_by(recipe: Recipe) -> list[dg.AssetKey]:
+    """The columns beside documents by which selections say how often a document is taken."""
+    owners = column_owners(recipe)
+    chosen = [experiment.selection for experiment in recipe.experiments if experiment.selection is not None]
+    reads = {name for selection in chosen for name in selection.reads if name in owners}
+    return [dg.AssetKey(list(key)) for key in sorted({owners[name][:2] for name in reads})]
 
 
 def _asset(

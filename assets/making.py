@@ -22,7 +22,8 @@ again = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, j
 def materialize(context: dg.AssetExecutionContext, factory: Factory) -> Events:
     """Make the datasets behind the selected assets and partitions, and tell Dagster what came of it."""
     with explained(factory):
-        outcomes = factory.make(wanted(context, factory), context.log)
+        names = wanted(context, factory)
+        outcomes = factory.make(names, context.log) if names else []
         yield from events(context, factory, outcomes)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from judged_project import SNAPSHOTS, Heard, Judged, judged, text, write_project, write_snapshot
+from judged_project import EVERY_JOIN, SNAPSHOTS, Heard, Judged, judged, text, write_project, write_snapshot
 
 from assets.automation import look
 from assets.composition import compose
@@ -81,6 +81,24 @@ def test_a_recipe_that_only_curates_has_assets_up_to_its_decisions(tmp_path: Pat
     )
     keys = {spec.key.to_user_string() for spec in compose(Settings(str(recipe))).resolve_all_asset_specs()}
     assert keys == {"inputs", "documents", "scores/words", "decisions", "report"}
+
+
+def test_a_recipe_that_only_curates_shows_its_selection_where_it_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACTORY_GX", "0")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "name: curate\nsources: {web: {use: jsonl, uri: '*.jsonl', snapshot: one}}\nlinkers: {near: {use: minhash}}\n"
+        "selection: {use: rehydrate, column: near_cluster_size}\ntokenizer: none\n"
+        "experiments: {repeated: {}, once: {selection: null}}\n"
+    )
+    write_snapshot(tmp_path, "one").rename(tmp_path / "web.jsonl")
+    outcomes = run(str(recipe), workers=1)
+    assert [o.node.name for o in outcomes if o.node.kind == "selection"] == ["selection/repeated"]
+    assert not any(outcome.made for outcome in run(str(recipe), workers=1))
+    read = {spec.key: spec.deps for spec in compose(Settings(str(recipe))).resolve_all_asset_specs()}
+    assert dg.AssetKey(["links", "near"]) in {dep.asset_key for dep in read[dg.AssetKey("selection")]}
 
 
 def test_only_the_changed_experiments_chain_gets_another_code_version(project: str) -> None:
@@ -201,6 +219,23 @@ def test_the_second_run_makes_and_records_nothing(judged: Judged, recorded: dg.D
 def test_only_what_was_asked_for_is_made(project: str) -> None:
     outcomes = run(project, workers=1, names=["scores/words@2026-01"])
     assert {outcome.node.name for outcome in outcomes} == {"documents@2026-01", "scores/words@2026-01"}
+
+
+def test_links_of_every_join_are_made_before_the_texts_they_rewrite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACTORY_GX", "0")
+    recipe = write_project(tmp_path, EVERY_JOIN)
+    specs = {spec.key: spec for spec in compose(Settings(recipe, expectations=False)).resolve_all_asset_specs()}
+    assert dg.AssetKey(["links", "lines"]) in {dep.asset_key for dep in specs[dg.AssetKey("encodings")].deps}
+    outcomes = run(recipe, workers=1, names=["links", "selection"])
+    made = {outcome.node.name: outcome.manifest for outcome in outcomes}
+    for join, removed in (("lines", "removed_bytes"), ("seen", "removed_bytes"), ("near", "duplicates")):
+        assert made[f"links/{join}@2026-02"].notes[removed] > 0
+    assert {f"links/{name}@2026-01" for name in ("near", "lines", "seen", "alike")} <= set(made)
+    whole, rewritten = (made[f"selection/{name}"].notes["tokens"] for name in ("once", "repeated"))
+    assert all(outcome.passed for outcome in outcomes)
+    assert sum(rewritten.values()) > sum(whole.values())
 
 
 def test_a_new_snapshot_pays_for_itself_alone(project: str) -> None:

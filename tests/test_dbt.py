@@ -8,7 +8,11 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from judged_project import Judged, judged
+from judged_project import EVERY_JOIN, SNAPSHOTS, Judged, judged, write_project
+
+from factory.execution.local import LocalExecutor
+from factory.recipes.load import load_recipe
+from factory.recipes.workspace import Workspace
 
 __all__ = ["judged"]
 ROOT = Path(__file__).parent.parent
@@ -72,6 +76,27 @@ def test_an_empty_store_builds_empty_models(tmp_path: Path) -> None:
     assert rows(database, "select count(*) from funnel") == [(0,)]
 
 
+def test_links_of_every_join_are_counted(tmp_path: Path) -> None:
+    with Workspace(load_recipe(write_project(tmp_path, EVERY_JOIN)), LocalExecutor(1)) as workspace:
+        made = {outcome.node.name: outcome.manifest for outcome in workspace.run(["links", "selection"])}
+    said, database = build(tmp_path / "store", "judged", tmp_path / "dbt")
+    assert "ERROR=0" in said
+    assert "WARN=0" in said
+    removed = {
+        name: sum(made[f"links/{name}@{snapshot}"].notes["removed_bytes"] for snapshot in SNAPSHOTS)
+        for name in ("lines", "seen")
+    }
+    assert dict(rows(database, "select linker, sum(removed_bytes) from boilerplate group by all")) == removed
+    documents = sum(made[f"links/near@{snapshot}"].rows for snapshot in SNAPSHOTS)
+    largest = made["links/near@2026-02"].notes["largest"][0]["size"]
+    found = rows(database, "select linker, sum(documents), max(members) from clusters group by all")
+    assert found == [("near", documents, largest)]
+    assert rows(database, "select experiment, sum(repeats) > count(*) from stg_selection group by all order by 1") == [
+        ("once", False),
+        ("repeated", True),
+    ]
+
+
 def test_models_are_assets_with_lineage_to_what_the_factory_makes(judged: Judged) -> None:
     code = (
         "import json; from assets.analytics.definitions import defs; "
@@ -82,4 +107,5 @@ def test_models_are_assets_with_lineage_to_what_the_factory_makes(judged: Judged
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     lineage = json.loads(done.stdout.strip().splitlines()[-1])
     assert lineage["analytics/stg_decisions"] == ["decisions"]
+    assert lineage["analytics/stg_links"] == ["links/near"]
     assert set(lineage["analytics/funnel"]) == {"analytics/stg_decisions", "analytics/stg_encodings"}

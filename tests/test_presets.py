@@ -4,15 +4,18 @@ import html
 import subprocess
 import sys
 import zlib
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from factory.core.errors import RecipeError
 from factory.execution.local import LocalExecutor
+from factory.recipes.export import export
 from factory.recipes.init import draft_from
 from factory.recipes.load import check_recipe, load_recipe, presets
 from factory.recipes.workspace import Workspace
@@ -148,21 +151,40 @@ def small_crawl(shared_data, tmp_path_factory):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_recipe_decides_a_crawl_and_its_books_balance(small_crawl, shared_data, name):
-    text, found, missing = draft_from(
-        (RECIPES / f"{name}.yaml").read_text(), str(small_crawl), uri="crawl/*/*.warc.gz", data=str(shared_data)
-    )
-    assert found.snapshot == "{parent}"
-    assert not missing
-    path = small_crawl / f"{name}.yaml"
-    path.write_text(text)
-    with Workspace(load_recipe(str(path)), LocalExecutor(1)) as workspace:  # one store: what recipes share is made once
-        workspace.run(["decisions"])
+    with published(name, small_crawl, shared_data) as workspace:
+        workspace.run()
         for experiment in workspace.recipe.experiments:
             ledger = workspace.need("decisions", experiment.label, "2024-10").ledger
             dropped = sum(ledger["dropped"].values()) + sum(ledger["errors"].values())
             assert ledger["rows"] == ledger["kept"] + dropped > 50
     if name != "fineweb2":  # a small crawl has hardly a page of most languages
         assert ledger["kept"] > 0
+
+
+def published(name: str, folder: Path, shared_data: Path) -> Workspace:
+    text, found, missing = draft_from(
+        (RECIPES / f"{name}.yaml").read_text(), str(folder), uri="crawl/*/*.warc.gz", data=str(shared_data)
+    )
+    assert found is not None
+    assert found.snapshot == "{parent}"
+    assert not missing
+    path = folder / f"{name}.yaml"
+    path.write_text(text)
+    return Workspace(load_recipe(str(path)), LocalExecutor(1))  # one store: what recipes share is made once
+
+
+@pytest.mark.parametrize(("name", "linker"), [("dolma", "paragraphs"), ("redpajama_v2", "repeated")])
+def test_what_a_published_recipe_exports_has_no_line_twice(small_crawl, shared_data, name, linker):
+    with published(name, small_crawl, shared_data) as workspace:
+        workspace.run([f"links/{linker}", "decisions"])
+        corpus = export(workspace, workspace.recipe.base, str(small_crawl / f"{name} corpus"))
+        assert workspace.need("links", linker, "2024-10").notes["removed_bytes"] > 0
+    files = [small_crawl / f"{name} corpus" / file["path"] for file in corpus["files"]]
+    texts = [text for path in files for text in pq.read_table(path).column("text").to_pylist()]
+    # Lines of code stay wherever they are.
+    lines = Counter(line.strip() for text in texts if "```" not in text for line in text.split("\n") if line.strip())
+    assert len(lines) > 500
+    assert [line for line, copies in lines.items() if copies > 1] == []
 
 
 def test_a_recipe_for_other_files_says_what_it_still_lacks(tmp_path):

@@ -5,7 +5,7 @@ The manifest is made by `dbt parse` where it is missing or older than the projec
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +15,34 @@ from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_as
 from assets.instance import dagster_home
 from assets.resources import Settings, read_settings
 from factory.core.errors import FactoryError
+from factory.recipes.recipe import Recipe
 
 FOLDER = Path(__file__).parent.parent.parent / "dbt_project"
 GROUP = "analytics"
+LINKS = "stg_links"  # reads the links of every linker
 DBT = str(Path(sys.executable).with_name("dbt"))  # of this environment, whether or not it is activated
 
 
 class Translator(DagsterDbtTranslator):
-    """Models are `analytics/<name>`; sources keep the key of the asset that writes them."""
+    """Models are `analytics/<name>`; sources keep the key of the asset that writes them, links of all that do."""
+
+    def __init__(self, linkers: Sequence[str]) -> None:
+        super().__init__()
+        self.linkers = linkers
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
         spec = super().get_asset_spec(manifest, unique_id, project)
         if not unique_id.startswith("model."):
             return spec
         name = unique_id.rsplit(".", 1)[1]
-        return spec.replace_attributes(key=dg.AssetKey([GROUP, name]), group_name=GROUP, kinds={"dbt", "duckdb"})
+        spec = spec.replace_attributes(key=dg.AssetKey([GROUP, name]), group_name=GROUP, kinds={"dbt", "duckdb"})
+        if name == LINKS:
+            return spec.replace_attributes(deps=[dg.AssetKey(["links", linker]) for linker in self.linkers])
+        return spec
 
 
-def connect(settings: Settings) -> dict[str, str]:
-    """The variables dbt's profile and macros read. Raises FactoryError for a recipe that cannot be read."""
-    recipe = settings.load()
+def connect(recipe: Recipe) -> dict[str, str]:
+    """The variables dbt's profile and macros read."""
     remote = "://" in recipe.store
     database = dagster_home(recipe) / "analytics.duckdb" if remote else Path(recipe.store) / "analytics.duckdb"
     database.parent.mkdir(parents=True, exist_ok=True)
@@ -58,13 +66,15 @@ def prepare(project: DbtProject) -> None:
 def compose_analytics(settings: Settings) -> dg.Definitions:
     """The models as assets; nothing where the recipe cannot be read, which the other location tells in full."""
     try:
-        os.environ.update(connect(settings))
+        recipe = settings.load()
     except FactoryError as error:
         return dg.Definitions(metadata={"problem": str(error)})
+    os.environ.update(connect(recipe))
     project = DbtProject(project_dir=FOLDER, profiles_dir=FOLDER)
     prepare(project)
+    translator = Translator([linker.label for linker in recipe.linkers])
 
-    @dbt_assets(manifest=project.manifest_path, project=project, dagster_dbt_translator=Translator(), pool="duckdb")
+    @dbt_assets(manifest=project.manifest_path, project=project, dagster_dbt_translator=translator, pool="duckdb")
     def models(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
         yield from dbt.cli(["build"], context=context).stream()
 

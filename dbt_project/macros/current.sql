@@ -24,7 +24,8 @@
   {%- endif -%}
 {%- endmacro %}
 
-{#- The Parquet files of one kind of dataset, each once, with `filename` and `file_row_number`; `columns` types none at all. -#}
+{#- The Parquet files of one kind of dataset, each once, with `filename` and `file_row_number`. `columns` are there in any
+    case: null where a file has none of that name, as linkers of different joins write different ones. -#}
 {% macro current_parquet(relation, columns) -%}
   {%- set files = [] -%}
   {%- if execute -%}
@@ -35,12 +36,14 @@
     {%- endset -%}
     {%- for row in run_query(query).rows -%}{%- do files.append(store() ~ '/' ~ row[0]) -%}{%- endfor -%}
   {%- endif -%}
-  {%- if files -%}
+  (select {% for name, type in columns.items() %}null::{{ type }} as "{{ name }}", {% endfor -%}
+          null::varchar as filename, null::bigint as file_row_number where false
+  {%- if files %}
+   union all by name
+   select * from
     read_parquet(['{{ files | join("', '") }}'], filename = true, file_row_number = true, union_by_name = true)
-  {%- else -%}
-    (select {% for name, type in columns.items() %}null::{{ type }} as "{{ name }}", {% endfor -%}
-            null::varchar as filename, null::bigint as file_row_number where false)
   {%- endif -%}
+  )
 {%- endmacro %}
 
 {#- Which experiment or linker, and which snapshot, each file belongs to. Two experiments with equal rules share files. -#}

@@ -5,8 +5,9 @@ select
     selection.domain,
     selection.part,
     selection."row" as row_number,
-    selection.tokens
+    selection.tokens,
+    coalesce(selection.repeats, 1) as repeats
 from {{ current_parquet(source('factory', 'selection'), {
     'doc_id': 'varchar', 'snapshot': 'varchar', 'domain': 'varchar', 'part': 'varchar', 'row': 'bigint',
-    'tokens': 'bigint'}) }} as selection
+    'tokens': 'bigint', 'repeats': 'bigint'}) }} as selection
 join {{ current_owners(source('factory', 'selection')) }} as owners using (filename)
