@@ -145,6 +145,14 @@ def test_llama3_takes_a_threshold_for_each_task() -> None:
     assert [scored(made, half)[0]["contaminated"] for made in (strict, loose)] == [False, True]
 
 
+def test_a_path_is_a_benchmark_and_what_is_wrong_with_one_is_said_once() -> None:
+    assert Settings(benchmarks={"a": "x.jsonl"}) == Settings(benchmarks={"a": {"uri": "x.jsonl"}})
+    with pytest.raises(ValueError, match="'ask' is no part of an item") as wrong:
+        Settings(benchmarks={"a": {"uri": "x.jsonl", "fields": {"ask": ["x"]}}})
+    assert "1 validation error" in str(wrong.value)
+    assert "benchmarks.a.fields" in str(wrong.value)
+
+
 def test_settings_that_could_never_find_anything_are_refused() -> None:
     with pytest.raises(ValueError, match="no item could ever be found"):
         Settings(benchmarks={"task": "x.jsonl"}, rule="palm", threshold=2.0)
@@ -190,8 +198,10 @@ def test_an_item_shorter_than_eight_words_is_named_and_never_found() -> None:
     made = index([{"question": "What is ice made of?", "answer": "water"}, question(1)])
     assert made.untested == ["5 words", ""]
     assert scored(made, "What is ice made of? Water.")[0]["items"] == 0
-    with pytest.raises(InputError, match="none of the 1 items has 8 words"):
+    with pytest.raises(InputError, match=r"none of the 1 items is long enough .* 5 words of 8"):
         index([{"question": "What is ice made of?", "answer": "water"}])
+    with pytest.raises(InputError, match="17 words with answer and passage"):
+        index([question(1, 14)], rule="olmo2", min_words=2)
 
 
 # --- laws
@@ -211,6 +221,7 @@ def test_many_matches_are_bounded_with_hits_first_and_the_cut_is_whole() -> None
     text = " . ".join(prose(n, 60) + " " + made.items[n].question for n in range(30))
     (row,) = scored(made, text)
     assert (len(row["matches"]), row["items"], len(row["removed"])) == (5, 30, 30)
+    assert row["found"] == list(range(30))
     assert all(match["hit"] for match in row["matches"])
 
 
@@ -483,20 +494,45 @@ evaluate:
 
 def test_evaluations_tell_clean_items_from_those_the_experiment_trains_on(tmp_path: Path) -> None:
     tokens = "tokenizer: {vocab_size: 300, documents: 20}\nmixture: {use: natural, tokens: 2000, max_epochs: 8}\n"
-    recipe = write_project(tmp_path, RECIPE.replace("tokenizer: none\n", tokens) + JUDGED, documents=20)
+    recipe = write_project(tmp_path, FEW_MATCHES.replace("tokenizer: none\n", tokens) + JUDGED, documents=20)
+    add_leak(tmp_path, range(10, 13))
     held = [{"text": prose(n, 20), "domain": "prose"} for n in range(2000, 2004)]
     (tmp_path / "eval" / "held.jsonl").write_text("".join(json.dumps(one) + "\n" for one in held))
     with Workspace(load_recipe(str(recipe)), LocalExecutor(1)) as workspace:
         outcomes = {outcome.node.name: outcome.manifest for outcome in workspace.run()}
     notes = {label: outcomes[f"evaluations/{label}@nano-0"].notes["contaminated"] for label in ("raw", "clean")}
-    assert notes == {"raw": {"tested": 20, "dirty": 5}, "clean": {"tested": 20, "dirty": 0}}
+    assert notes == {"raw": {"tested": 20, "dirty": 8}, "clean": {"tested": 20, "dirty": 0}}
     board = outcomes["leaderboard"].notes["board"]
     facts = {row["experiment"]: row["facts"]["dirty_items"] for row in board["rows"]}
-    assert facts == {"raw": 0.25, "clean": 0.0}
+    assert facts == {"raw": 0.4, "clean": 0.0}
     assert {"quiz", "quiz.clean", "quiz.dirty"} <= set(board["rows"][0]["tasks"])
     assert "quiz.dirty" in outcomes["leaderboard"].notes["header"]
     with Workspace(load_recipe(str(recipe)), LocalExecutor(1)) as workspace:
         assert not any(outcome.made for outcome in workspace.run())
+    recipe.write_text(recipe.read_text() + "rewrite: {leaks: {use: remove_spans, column: leaks_removed}}\n")
+    with Workspace(load_recipe(str(recipe)), LocalExecutor(1)) as workspace:
+        cut = {outcome.node.name: outcome.manifest for outcome in workspace.run()}
+    assert cut["evaluations/raw@nano-0"].notes["contaminated"] == {"tested": 20, "dirty": 0}
+
+
+def add_leak(folder: Path, items: range) -> None:
+    """A document that holds several items: more matches than are stored with `max_matches: 1`."""
+    with (folder / "data" / "web.jsonl").open("a") as out:
+        text = " ".join(f"{question(n)['query']} {prose(n, 30)}" for n in items)
+        out.write(json.dumps({"id": "leak", "url": "https://site.example/leak", "text": text}) + "\n")
+
+
+FEW_MATCHES = RECIPE.replace("jsonl}}", "jsonl}, max_matches: 1}")
+
+
+def test_items_beyond_the_stored_matches_are_reported(tmp_path: Path) -> None:
+    recipe = write_project(tmp_path, FEW_MATCHES, documents=6)
+    add_leak(tmp_path, range(20))
+    with Workspace(load_recipe(str(recipe)), LocalExecutor(1)) as workspace:
+        workspace.run()
+    (found,) = contamination_report(Workspace(load_recipe(str(recipe))), "raw")
+    quiz = next(one for one in found["benchmarks"] if one["task"] == "quiz")
+    assert (quiz["matched"], quiz["kept"], quiz["documents"], quiz["kept_documents"]) == (20, 20, 6, 6)
 
 
 def test_runs_without_flags_are_left_as_they_are() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factory.kernels.folding import SKIPPED, folded_characters, source
-from factory.kernels.hashing import hash_contents
+from factory.kernels.hashing import hash_contents, list_column
 from factory.kernels.minhash import jaccard, shingle_sets, sign, similarity
 from factory.kernels.text import view_text
 from factory.stages.bands import PRESETS, best_bands, candidate_share
@@ -114,6 +114,11 @@ def test_a_preset_gives_its_numbers_and_what_is_written_beside_it_wins(preset):
     assert near_keys("one two three", "?", preset=preset)[1] == []
 
 
+def test_a_threshold_among_no_number_of_hashes_is_one_among_128():
+    chosen = MinHash(threshold=0.8, hashes=None)
+    assert (chosen.bands, chosen.rows) == best_bands(0.8, 128) != (14, 8)
+
+
 def test_a_threshold_wins_over_the_bands_of_a_preset_and_not_over_ones_that_are_written():
     chosen = MinHash(preset="rpv2_0.9", threshold=0.8)
     assert (chosen.ngram, chosen.bands, chosen.rows) == (13, 9, 13)
@@ -130,6 +135,9 @@ def test_a_threshold_wins_over_the_bands_of_a_preset_and_not_over_ones_that_are_
         ({"hashes": 128}, "give bands and rows"),
         ({"unit": "characters", "words": "uax29"}, "leave out words"),
         ({"words": "jieba"}, "Did you mean 'jieba_zh'"),
+        ({"threshold": "0.8"}, "numbers without quotes"),
+        ({"threshold": 0.8, "hashes": True}, "numbers without quotes"),
+        ({"preset": ["fineweb"]}, "Input should be"),
         ({"threshold": 1.5}, "less than 1"),
     ],
 )
@@ -383,3 +391,8 @@ def test_errors_and_missing_addresses_have_no_key():
     keys = exact(Exact(of="url"))(batch)["keys"].to_pylist()
     assert keys[0] == keys[1]
     assert keys[2:] == [None, [], None]
+
+
+def test_a_column_of_lists_that_is_too_long_for_its_batch_is_refused_and_not_wrapped():
+    with pytest.raises(OverflowError, match="2,147,483,648 values"):
+        list_column(np.zeros(0, np.uint64), np.array([0, 1 << 31]), np.ones(1, np.bool_))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from span_project import (
     corpus,
     keys_of,
+    links_of,
     removed_texts,
     run,
     sentence,
@@ -54,6 +55,19 @@ def test_the_report_names_the_most_copied_lines_with_their_hosts(tmp_path):
     assert (first["text"], first["copies"], first["documents"], first["hosts"]) == (FOOTER.strip(), 50, 50, 7)
     assert first["top_hosts"] == {f"host{i}.example": 8 if i == 0 else 7 for i in range(5)}
     assert (second["text"], second["copies"]) == ("Subscribe to our newsletter", 20)
+
+
+@pytest.mark.parametrize(
+    "linker", [{"use": "lines"}, {"use": "sentences", "n": 1}, {"use": "exact_substring", "length": 5}]
+)
+def test_how_many_copies_are_too_many_makes_no_keys_again(tmp_path, linker):
+    write_snapshot(tmp_path, "a", pages(12))
+    few, _ = run(tmp_path, **linker, keep="none", over=12)
+    with workspace_of(tmp_path, **linker, keep="first", over=2) as workspace:
+        made = {outcome.node.kind for outcome in workspace.run(["links"]) if outcome.made}
+        many = links_of(workspace)
+    assert made == {"links"}
+    assert [sum(bool(row["removed"]) for row in found["a"]) for found in (few, many)] == [0, 11]
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,14 @@ def key_column(keys: npt.NDArray[Any], linked: Flags, valid: Flags) -> pa.Array:
 
 def list_column(values: npt.NDArray[Any], starts: Integers, valid: Flags) -> pa.Array:
     """A list for each row, `values[starts[row]:starts[row + 1]]`, null where not `valid`."""
-    return pa.ListArray.from_arrays(pa.array(starts.astype(np.int32)), pa.array(values), mask=pa.array(~valid))
+    return pa.ListArray.from_arrays(list_offsets(starts), pa.array(values), mask=pa.array(~valid))
+
+
+def list_offsets(starts: Integers) -> pa.Array:
+    """Where lists begin, as Arrow has it; raises rather than wraps where a batch holds too much."""
+    if len(starts) and starts[-1] >= 1 << 31:
+        raise OverflowError(f"a batch of texts has {starts[-1]:,} values in a column of lists; at most 2**31 - 1 fit")
+    return pa.array(starts.astype(np.int32))
 
 
 @bare_kernel

@@ -10,23 +10,19 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from factory.core.schema import SPANS
+from factory.kernels.hashing import list_offsets
 from factory.kernels.text import TextView
 
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 
-def list_column(values: npt.NDArray[np.generic], firsts: Integers, valid: Flags) -> pa.Array:
-    """A list a text: its values are `firsts[i]` up to `firsts[i + 1]`; null where not `valid`."""
-    return pa.ListArray.from_arrays(_offsets(firsts), pa.array(values), mask=pa.array(~valid))
-
-
 def spans_column(
     begins: npt.NDArray[np.uint32], ends: npt.NDArray[np.uint32], firsts: Integers, valid: Flags
 ) -> pa.Array:
-    """As `list_column`, of byte ranges."""
+    """A list of byte ranges for each text: `firsts[i]` up to `firsts[i + 1]`; null where not `valid`."""
     spans = pa.StructArray.from_arrays([pa.array(begins), pa.array(ends)], fields=list(SPANS.value_type))
-    return pa.ListArray.from_arrays(_offsets(firsts), spans, type=SPANS, mask=pa.array(~valid))
+    return pa.ListArray.from_arrays(list_offsets(firsts), spans, type=SPANS, mask=pa.array(~valid))
 
 
 def size_column(view: TextView) -> pa.Array:
@@ -38,9 +34,3 @@ def count_rows(kept: Flags, starts: Integers) -> Integers:
     """Where the rows of each text begin when only the `kept` ones are left."""
     before: Integers = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept, dtype=np.int64)])[starts]
     return before
-
-
-def _offsets(firsts: Integers) -> pa.Array:
-    if len(firsts) and firsts[-1] >= 1 << 31:
-        raise OverflowError("a batch of texts has 2**31 pieces or more")
-    return pa.array(firsts.astype(np.int32))

@@ -12,8 +12,6 @@ from factory.kernels.compiled import bare_inner, bare_kernel
 from factory.kernels.pieces import Pieces
 from factory.kernels.text import Bytes, Hashes, Integers, TextView
 
-LONGEST = 1000
-
 Lengths = npt.NDArray[np.uint32]
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)

@@ -150,7 +150,7 @@ def _count_part(
     examples: int,
     index: Index,
 ) -> None:
-    table = read_part(current.workspace.store, part, ["contaminated", "matches"])
+    table = read_part(current.workspace.store, part, ["contaminated", "found", "matches"])
     dirty = table.column("contaminated").fill_null(False).to_numpy()
     lists = table.column("matches").combine_chunks()
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
@@ -164,24 +164,32 @@ def _count_part(
     matches = lists.flatten()
     items, hits, words = (matches.field(name).to_numpy(zero_copy_only=False) for name in ("item", "hit", "words"))
     order = hash_ids(current.ids(document).column("doc_id").combine_chunks(), 0) if len(rows) else None
+    _count_items(table.column("found").combine_chunks(), kept, names, owner, found)
     for task, own in ((names[number], owner[items] == number) for number in np.unique(owner[items])):
         one = found[task]
         for item, longest in zip(items[own].tolist(), words[own].tolist(), strict=True):
             one.longest[item] = max(one.longest.get(item, 0), longest)
+        if not examples or order is None:
+            continue
         own = own & hits
+        first = np.flatnonzero(own)[np.unique(rows[own], return_index=True)[1]]
+        for at in first[np.argsort(order[rows[first]], kind="stable")][:examples].tolist():
+            place = Place(snapshot, document, int(rows[at]))
+            one.examples.append((int(order[rows[at]]), place, matches[at].as_py()))
+        one.examples = sorted(one.examples, key=lambda example: example[0])[:examples]
+
+
+def _count_items(lists: pa.Array, kept: Any, names: Sequence[str], owner: Any, found: Mapping[str, _Found]) -> None:
+    """All items in the documents of a part, however few of their matches are stored."""
+    rows, items = pc.list_parent_indices(lists).to_numpy(), lists.flatten().to_numpy()
+    for number in np.unique(owner[items]):
+        one, own = found[names[number]], owner[items] == number
         one.matched.update(items[own].tolist())
         one.documents += len(np.unique(rows[own]))
         if kept is not None:
             staying = own & kept[rows]
             one.kept.update(items[staying].tolist())
             one.kept_documents += len(np.unique(rows[staying]))
-        if not examples or order is None:
-            continue
-        first = np.flatnonzero(own)[np.unique(rows[own], return_index=True)[1]]
-        for at in first[np.argsort(order[rows[first]], kind="stable")][:examples].tolist():
-            place = Place(snapshot, document, int(rows[at]))
-            one.examples.append((int(order[rows[at]]), place, matches[at].as_py()))
-        one.examples = sorted(one.examples, key=lambda example: example[0])[:examples]
 
 
 def _benchmark(current: Current, task: str, found: _Found, index: Index, decided: bool) -> dict[str, Any]:

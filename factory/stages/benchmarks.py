@@ -39,13 +39,18 @@ class Benchmark(Config):
     """A benchmark: files at `uri` (a path, glob or folder beside the recipe), or its `records` themselves.
 
     `fields` says for each part of an item which keys hold it (a dot goes into an object); without it the schema is
-    recognised. `where` takes only records with these values.
+    recognised. `where` takes only records with these values. A text is the `uri`.
     """
 
     uri: str | None = None
     records: tuple[dict[str, Any], ...] = Field(default=(), max_length=10_000)
     fields: dict[str, tuple[str, ...]] | None = None
     where: dict[str, str] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_uri(cls, given: Any) -> Any:
+        return {"uri": given} if isinstance(given, str) else given
 
     @field_validator("fields")
     @classmethod

@@ -1,8 +1,9 @@
 """Evaluations: every task on every proxy, one row an item.
 
 Where a scorer of contamination looks for the items of a task, each row says whether its item is `dirty`: found, by the
-scorer's rule, in a document the experiment trains on; null where the item cannot be tested. What a proxy answered is kept
-apart from that, so that another rule asks no model again.
+scorer's rule, in a document the experiment keeps; null where the item cannot be tested. Where the recipe cuts what that
+scorer found out of the texts, nothing of it is trained on. What a proxy answered is kept apart from that, so that another
+rule asks no model again.
 """
 
 import json
@@ -23,7 +24,7 @@ from factory.core.registry import find_stage
 from factory.evaluation.table import EVALUATION
 from factory.evaluation.tasks import find_task
 from factory.execution.tasks import Context, Payload, Task
-from factory.recipes.graph import CONTAMINATION
+from factory.recipes.graph import CONTAMINATION, column_owners
 from factory.recipes.recipe import Recipe
 from factory.recipes.references import content_hash, make_stage, matching_files, open_file
 from factory.recipes.steps.proxies import RECORD
@@ -126,6 +127,7 @@ def _flagging(bench: Bench, work: Work, answered: Part) -> Task | None:
         "scores": {manifest.name: manifest.digest for manifest in scores},
         "selection": selection.digest,
         "scorers": scorers,
+        "cut": (cut := _cut_out(bench.recipe)),
     }
     payload = {
         "store": bench.store.url,
@@ -134,11 +136,19 @@ def _flagging(bench: Bench, work: Work, answered: Part) -> Task | None:
         "answered": answered.to_json(),
         "scorers": scorers,
         "scores": parts,
+        "cut": cut,
         "selection": [part.to_json() for part in selection.parts],
         "tasks": {task.label: task.config.uri for task in bench.recipe.evaluate},
         "inputs": bench.recipe.folder,
     }
     return Task(work.node.name, f"{__name__}:flag", payload)
+
+
+def _cut_out(recipe: Recipe) -> list[str]:
+    """The scorers whose `removed` spans a rewriter takes out of the texts."""
+    owners = column_owners(recipe)
+    read = {owners.get(name) for use in recipe.rewrite for name in use.stage.reads_for(use.config)}
+    return [use.label for use in recipe.scorers if ("scores", use.label, "removed") in read]
 
 
 def flag(payload: Payload, context: Context) -> dict[str, Any]:
@@ -149,7 +159,8 @@ def flag(payload: Payload, context: Context) -> dict[str, Any]:
     for label, spec in payload["scorers"].items():
         index = _index(canonical_json(spec), payload["inputs"])
         places = item_places(index, spec["files"])
-        dirty = _dirty_items(store, [Part.from_json(part) for part in payload["scores"][label]], kept)
+        scored = [] if label in payload["cut"] else payload["scores"][label]
+        dirty = _dirty_items(store, [Part.from_json(part) for part in scored], kept)
         for number, place in enumerate(places):
             if place is not None and not index.untested[number]:
                 seen[place] = seen.get(place, False) or number in dirty
@@ -185,7 +196,7 @@ def item_places(index: Index, pinned: Mapping[str, Mapping[str, str]]) -> list[t
     """The content hash of the file and the line of each item; None for one given in the settings."""
     places: list[tuple[str, int] | None] = []
     for item in index.items:
-        uri = index.config.benchmark(item.task).uri
+        uri = index.config.benchmarks[item.task].uri
         if uri is None:
             places.append(None)
             continue
@@ -211,9 +222,8 @@ def _dirty_items(store: Store, parts: Iterable[Part], kept: Mapping[str, Any]) -
     for part in parts:
         if part.name not in kept:
             continue
-        lists = read_part(store, part, ["matches"]).column("matches").take(pa.array(kept[part.name]))
-        matches = lists.combine_chunks().flatten()
-        found.update(matches.field("item").filter(matches.field("hit")).to_pylist())
+        lists = read_part(store, part, ["found"]).column("found").take(pa.array(kept[part.name]))
+        found.update(pc.unique(lists.combine_chunks().flatten()).to_pylist())
     return found
 
 

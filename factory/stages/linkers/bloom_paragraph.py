@@ -54,7 +54,9 @@ class Settings(Config):
 def bloom_paragraph(config: Settings) -> BatchFunction:
     # Not above: importing numba takes longer than checking a recipe.
     from factory.kernels.bloom import paragraph_ngrams
+    from factory.kernels.hashing import list_column
     from factory.kernels.pieces import pieces_of
+    from factory.kernels.span_keys import spans_column
 
     cutter = find_cutter(config.words)
     least = config.ngram if config.min_ngram is None else config.min_ngram
@@ -62,19 +64,11 @@ def bloom_paragraph(config: Settings) -> BatchFunction:
     def keys(batch: pa.RecordBatch) -> pa.RecordBatch:
         view, pieces = pieces_of(batch.column("text"), cutter)
         found = paragraph_ngrams(view, pieces, config.ngram, least)
-        missing = pa.array(~view.valid)
-        spans = pa.StructArray.from_arrays([found.begins, found.ends], fields=list(SPANS.value_type))
-        by_key, by_paragraph = (
-            pa.array(starts.astype("int32")) for starts in (found.key_starts, found.paragraph_starts)
-        )
         columns = [
-            pa.ListArray.from_arrays(by_key, pa.array(found.keys), mask=missing),
-            pa.ListArray.from_arrays(by_paragraph, spans, mask=missing),
-            pa.ListArray.from_arrays(by_paragraph, pa.array(found.counts), mask=missing),
+            list_column(found.keys, found.key_starts, view.valid),
+            spans_column(found.begins, found.ends, found.paragraph_starts, view.valid),
+            list_column(found.counts, found.paragraph_starts, view.valid),
         ]
-        return pa.record_batch(
-            [column.cast(kind) for column, kind in zip(columns, COLUMNS.values(), strict=True)],
-            schema=pa.schema(COLUMNS),
-        )
+        return pa.record_batch(columns, schema=pa.schema(COLUMNS))
 
     return keys

@@ -47,10 +47,12 @@ def _packages(config: Settings) -> tuple[str, ...]:
     files=_files,
     packages=_packages,
     links="spans",
+    join_settings=("keep", "over"),
 )
 def exact_substring(config: Settings, files: Files | None = None) -> BatchFunction:
     # Not above: importing numba takes longer than checking a recipe.
-    from factory.kernels.span_keys import list_column, size_column
+    from factory.kernels.hashing import list_column
+    from factory.kernels.span_keys import size_column
     from factory.kernels.substrings import window_keys
     from factory.kernels.text import view_text
 

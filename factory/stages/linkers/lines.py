@@ -31,11 +31,20 @@ class Settings(Config):
     over: int = Field(default=6, ge=1, lt=2**31)
 
 
-@register("lines", version=1, reads=("text",), writes=COLUMNS, config=Settings, links="spans")
+@register(
+    "lines",
+    version=1,
+    reads=("text",),
+    writes=COLUMNS,
+    config=Settings,
+    links="spans",
+    join_settings=("keep", "over"),
+)
 def lines(config: Settings) -> BatchFunction:
     # Not above: importing numba takes longer than checking a recipe.
+    from factory.kernels.hashing import list_column
     from factory.kernels.passages import hash_lines
-    from factory.kernels.span_keys import count_rows, list_column, size_column, spans_column
+    from factory.kernels.span_keys import count_rows, size_column, spans_column
     from factory.kernels.text import view_text
 
     def keys(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -53,13 +53,16 @@ class Settings(Config):
             return given
         if given.get("verify") is not None:
             given = {**given, "shingles": True}
-        preset: dict[str, Any] = PRESETS.get(given.get("preset"), {})
-        threshold, hashes = given.get("threshold"), given.get("hashes", 128)
+        preset: dict[str, Any] = PRESETS.get(name, {}) if isinstance(name := given.get("preset"), str) else {}
+        threshold, hashes = given.get("threshold"), given.get("hashes")
         if threshold is None:
             return {**preset, **given}
+        hashes = 128 if hashes is None else hashes
+        if type(threshold) not in (int, float) or type(hashes) is not int:
+            raise ValueError(f"'threshold' and 'hashes' are numbers without quotes, not {threshold!r} and {hashes!r}")
         if named := [name for name in ("bands", "rows") if name in given]:
             raise ValueError(f"'threshold' chooses bands and rows; leave out {' and '.join(named)}, or the threshold")
-        if not (isinstance(threshold, float) and 0 < threshold < 1 and type(hashes) is int and 0 < hashes <= 1024):
+        if not (0 < threshold < 1 and 0 < hashes <= 1024):
             return given  # for the fields to say what is wrong
         bands, rows = best_bands(threshold, hashes)
         return {**preset, **given, "bands": bands, "rows": rows}

@@ -35,12 +35,21 @@ class Settings(Config):
     over: int = Field(default=1, ge=1, lt=2**31)
 
 
-@register("sentences", version=1, reads=("text",), writes=COLUMNS, config=Settings, links="spans")
+@register(
+    "sentences",
+    version=1,
+    reads=("text",),
+    writes=COLUMNS,
+    config=Settings,
+    links="spans",
+    join_settings=("keep", "over"),
+)
 def sentences(config: Settings) -> BatchFunction:
     # Not above: importing numba takes longer than checking a recipe.
+    from factory.kernels.hashing import list_column
     from factory.kernels.passages import cut_lines, hash_passages
     from factory.kernels.sentences import cut_sentences
-    from factory.kernels.span_keys import list_column, size_column, spans_column
+    from factory.kernels.span_keys import size_column, spans_column
     from factory.kernels.substrings import window_keys
     from factory.kernels.text import view_text
 

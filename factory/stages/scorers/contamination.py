@@ -16,13 +16,13 @@ that is not named its published value:
 | `dclm` | all of the question is, and one of its choices | arXiv:2406.11794 |
 | `default` | 13 words in a row are; or half the question, in 8-grams with one other word, and a choice or answer; or 0.8 | |
 
-Columns: `score`, the highest share of an item (the rule's own measure, 0 to 1); `items`, how many items are in the document;
-`contaminated`, whether any is; `matches`, at most `max_matches` pieces with item, bytes, score, longest run of `words` and
-part, those under the rule (`hit`) first; `removed`, what to cut: hits widened by `margin` characters either side; `pieces`,
-how many pieces of text a cut leaves. A text of an item with fewer than `min_words` words cannot be told from chance and is
-not searched for; `factory contamination` lists such items. N-grams that occur in more than `max_texts` texts of items are the
-benchmark's template, and those in more than `max_documents` documents of the reference files `ordinary` are common
-language: both count for nothing.
+Columns: `score`, the highest share of an item (the rule's own measure, 0 to 1); `items`, how many items are in the document,
+and `found`, the numbers of all of them; `contaminated`, whether any is; `matches`, at most `max_matches` pieces with item,
+bytes, score, longest run of `words` and part, those under the rule (`hit`) first; `removed`, what to cut: hits widened by
+`margin` characters either side; `pieces`, how many pieces of text a cut leaves. A text of an item with fewer than `min_words`
+words cannot be told from chance and is not searched for; `factory contamination` lists such items. N-grams that occur in more
+than `max_texts` texts of items are the benchmark's template, and those in more than `max_documents` documents of the
+reference files `ordinary` are common language: both count for nothing.
 """
 
 import re
@@ -61,6 +61,7 @@ COLUMNS = {
     "score": pa.float32(),
     "items": pa.uint32(),
     "contaminated": pa.bool_(),
+    "found": pa.list_(pa.uint32()),
     "matches": pa.list_(MATCH),
     "removed": SPANS,
     "pieces": pa.uint32(),
@@ -74,7 +75,7 @@ LABEL = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 class Settings(Config):
     """What is not given (None) is as the rule was published: see PUBLISHED."""
 
-    benchmarks: dict[str, Benchmark | str] = Field(min_length=1, max_length=1000)
+    benchmarks: dict[str, Benchmark] = Field(min_length=1, max_length=1000)
     rule: Rule = "default"
     normal: Literal["fineweb", "plain"] | None = None
     ngram: int | None = Field(default=None, ge=2, le=50)  # words that count in a row
@@ -103,7 +104,7 @@ class Settings(Config):
 
     @field_validator("benchmarks")
     @classmethod
-    def _have_labels(cls, benchmarks: dict[str, Benchmark | str]) -> dict[str, Benchmark | str]:
+    def _have_labels(cls, benchmarks: dict[str, Benchmark]) -> dict[str, Benchmark]:
         for name in benchmarks:
             if not LABEL.fullmatch(name):
                 raise ValueError(f"'{name}' is no name of a task: letters, digits and _.- are meant")
@@ -132,10 +133,6 @@ class Settings(Config):
         plan = Plan(**found)
         # Every n-gram with m differing words has a run this long.
         return plan if "seed" in found else plan.model_copy(update={"seed": _longest_run(plan.ngram, plan.misses)})
-
-    def benchmark(self, task: str) -> Benchmark:
-        found = self.benchmarks[task]
-        return Benchmark(uri=found) if isinstance(found, str) else found
 
 
 def _longest_run(ngram: int, misses: int) -> int:
@@ -215,18 +212,18 @@ ANSWER_NGRAM, PASSAGE_NGRAM = 3, 4
 
 
 def files(config: Settings) -> tuple[str, ...]:
-    uris = [uri for task in config.benchmarks if (uri := config.benchmark(task).uri) is not None]
+    uris = [benchmark.uri for benchmark in config.benchmarks.values() if benchmark.uri is not None]
     return tuple(dict.fromkeys([*uris, *config.ordinary]))
 
 
-@register("contamination", version=1, reads=("text",), writes=COLUMNS, config=Settings, files=files)
+@register("contamination", version=2, reads=("text",), writes=COLUMNS, config=Settings, files=files)
 def contamination(config: Settings, files: Files | None = None) -> BatchFunction:
     return build(config, files or {}).score
 
 
 def build(config: Settings, files: Files) -> "Index":
     """The items of the benchmarks, ready to be looked for."""
-    items = read_items({task: config.benchmark(task) for task in config.benchmarks}, files)
+    items = read_items(config.benchmarks, files)
     return _build(config, items, read_texts(config.ordinary, files) if config.ordinary else ())
 
 
@@ -336,6 +333,7 @@ class Index:
                 pa.array(best.astype(np.float32), mask=~view.valid),
                 count_column(items, view.valid),
                 pa.array(items > 0, mask=~view.valid),
+                _lists(pa.array((pairs & 0xFFFFFFFF).astype(np.uint32)), pairs >> 32, view.valid, COLUMNS["found"]),
                 _lists(matches, rows.document[kept], view.valid, COLUMNS["matches"]),
                 removed,
                 count_column(pieces, view.valid),
@@ -371,6 +369,7 @@ def _nothing(valid: Any) -> pa.RecordBatch:
             pa.array(np.zeros(size, np.float32), mask=mask),
             pa.array(np.zeros(size, np.uint32), mask=mask),
             pa.array(np.zeros(size, np.bool_), mask=mask),
+            _lists(empty["found"], none, valid, COLUMNS["found"]),
             _lists(empty["matches"], none, valid, COLUMNS["matches"]),
             _lists(empty["removed"], none, valid, SPANS),
             pa.array(np.ones(size, np.uint32), mask=mask),
@@ -406,8 +405,8 @@ def _build(config: Settings, items: list[Item], ordinary: Iterable[str]) -> Inde
     searched = np.array([not (plan.combine and text.part == "passage") for text in kept], np.bool_)
     if not searched.any():
         raise InputError(
-            f"contamination: none of the {len(items):,} items has {plan.min_words} words, so none can be looked for. "
-            "Name other benchmarks, or lower `min_words`."
+            f"contamination: none of the {len(items):,} items is long enough for the rule, so none can be looked for. The first: "
+            f"{untested[0] or f'{longest[0]} words of {plan.min_words}'}. Name other benchmarks, or lower `min_words`."
         )
     flat = _flatten([text.hashes for text in kept])
     scales = np.array([text.scale for text in kept])
