@@ -18,10 +18,12 @@ ENCODINGS = dg.AssetKey("encodings")
 def snapshot_assets(recipe: Recipe, *, expectations: bool) -> list[dg.AssetSpec | dg.AssetsDefinition]:
     """The inputs as they land, documents, columns, and one asset for each linker."""
     links = [_links(recipe, linker) for linker in recipe.linkers]
-    # What rewrites texts may read links, which read keys: encodings of rewritten texts are a step of their own.
+    # What rewrites texts may read links, which read keys, which may wait for rules that read scores: steps of their own.
     late = [ENCODINGS] if recipe.rewrite and recipe.tokenizer is not None else []
-    early = [key for key in column_keys(recipe) if key not in late]
-    columns = [_columns(recipe, name, keys) for name, keys in (("columns", early), ("encoded", late)) if keys]
+    ruled = [dg.AssetKey(["keys", linker.label]) for linker in recipe.linkers if linker.after]
+    early = [key for key in column_keys(recipe) if key not in (*late, *ruled)]
+    steps = (("columns", early), ("ruled_keys", ruled), ("encoded", late))
+    columns = [_columns(recipe, name, keys) for name, keys in steps if keys]
     return [_inputs(recipe), _documents(recipe, expectations=expectations), *columns, *links]
 
 
@@ -76,7 +78,7 @@ def _columns(recipe: Recipe, name: str, keys: list[dg.AssetKey]) -> dg.AssetsDef
             dg.AssetSpec(
                 key,
                 group_name="scores",
-                deps=[DOCUMENTS, *_models(recipe, key), *(_rewritten_by(recipe) if key == ENCODINGS else [])],
+                deps=[DOCUMENTS, *_models(recipe, key), *_beside(recipe, key)],
                 kinds={"parquet"},
                 code_version=versions.get(key),
                 description=_describe(recipe, key),
@@ -95,9 +97,14 @@ def _columns(recipe: Recipe, name: str, keys: list[dg.AssetKey]) -> dg.AssetsDef
     return columns
 
 
-def _rewritten_by(recipe: Recipe) -> list[dg.AssetKey]:
-    owners = column_owners(recipe)
-    reads = {name for use in recipe.rewrite for name in use.stage.reads_for(use.config) if name in owners}
+def _beside(recipe: Recipe, key: dg.AssetKey) -> list[dg.AssetKey]:
+    """The columns that texts are rewritten by, or that rules read which keys wait for."""
+    owners, use = column_owners(recipe), _use(recipe, key)
+    reads: set[str] = set()
+    if key == ENCODINGS:
+        reads = {name for use in recipe.rewrite for name in use.stage.reads_for(use.config) if name in owners}
+    elif isinstance(use, LinkerUse):
+        reads = {name for rule in use.after for name in rule.reads if name in owners}
     return [dg.AssetKey(list(key)) for key in sorted({owners[name][:2] for name in reads})]
 
 

@@ -8,7 +8,7 @@ from factory.core.fingerprint import fingerprint
 from factory.core.links import LINK_COLUMNS
 from factory.core.manifest import dataset_name
 from factory.recipes.inputs import Inputs
-from factory.recipes.recipe import Experiment, Mixture, Recipe, Rule, Selection, Tokenizer, Use
+from factory.recipes.recipe import Experiment, LinkerUse, Mixture, Recipe, Rule, Selection, Tokenizer, Use
 from factory.recipes.references import pin_files, pin_model, pin_stage
 from factory.recipes.scale import proxy_scale
 
@@ -85,8 +85,9 @@ def build_graph(recipe: Recipe, inputs: Inputs) -> dict[str, Node]:
     if recipe.evaluate:
         nodes.append(builder.leaderboard())
     rank = {kind: index for index, kind in enumerate(KINDS)}
-    # Texts are rewritten by what links say, too.
-    late = {node.name: rank["links"] + 0.5 for node in nodes if "rewrite" in node.spec}
+    # Keys that wait for rules read scores, and texts are rewritten by what links say, too.
+    late = {node.name: rank["links"] - 0.5 for node in nodes if node.kind == "keys" and "after" in node.spec}
+    late |= {node.name: rank["links"] + 0.5 for node in nodes if "rewrite" in node.spec}
     return {node.name: node for node in sorted(nodes, key=lambda node: late.get(node.name, rank[node.kind]))}
 
 
@@ -230,7 +231,15 @@ class _Builder:
         for kind, use in [*(("scores", u) for u in self.recipe.scorers), *(("keys", u) for u in self.recipe.linkers)]:
             models = (dataset_name("models", use.label, ""),) if use.label in trained else ()
             spec = {**self.identity(use), **self.keyed(use)}
-            nodes.append(Node(kind, use.label, snapshot, spec, (documents, *models), models))
+            read: set[tuple[str, str]] = set()
+            if isinstance(use, LinkerUse) and use.after:
+                spec["after"] = [
+                    {"label": rule.label, "reads": rule.reads, **self.identity(rule)} for rule in use.after
+                ]
+                owners = column_owners(self.recipe)
+                read = {owners[name][:2] for rule in use.after for name in rule.reads if name in owners}
+            beside = [dataset_name(*owner, snapshot) for owner in sorted(read)]
+            nodes.append(Node(kind, use.label, snapshot, spec, (documents, *models, *beside), models))
         if self.recipe.tokenizer is not None:
             nodes.append(self.encodings(snapshot, self.recipe.tokenizer))
         return nodes

@@ -103,7 +103,11 @@ class _Checker:
         scorers = [
             self.use("scorer", f"scorers.{label}", label, item) for label, item in self.section(data, "scorers").items()
         ]
-        linkers = [self.linker(label, item, _present(scorers)) for label, item in self.section(data, "linkers").items()]
+        filters = self.section(data, "filters")
+        linkers = [
+            self.linker(label, item, _present(scorers), filters)
+            for label, item in self.section(data, "linkers").items()
+        ]
         self.learn_from_known(_present(scorers), _present(linkers), [source.label for source in _present(sources)])
         curates = data.get("tokenizer") == NO_TOKENIZER
         experiments = self.experiments(data, _present(scorers), _present(linkers), mixes=not curates)
@@ -190,17 +194,18 @@ class _Checker:
             **{key: own[key] for key in ("uri", "base", "every", "limit_files") if key in own},
         )
 
-    def linker(self, label: str, item: Any, scorers: list[Use]) -> LinkerUse | None:
+    def linker(self, label: str, item: Any, scorers: list[Use], filters: Mapping[str, Any]) -> LinkerUse | None:
         where = f"linkers.{label}"
         # Who stands for a cluster is the recipe's to say; what a linker of another join keeps is a setting of its own.
         elects = not isinstance(item, Mapping) or _elects(item.get("use"))
         outer = ("scope", "keep") if elects else ("scope",)
-        own = self.take(where, item, dict.fromkeys(outer, str))
-        use = self.use("linker", where, label, item, leave_out=outer)
+        own = self.take(where, item, {**dict.fromkeys(outer, str), "after": list})
+        use = self.use("linker", where, label, item, leave_out=(*outer, "after"))
         if own is None or use is None:
             return None
+        after = self.before_linking(where, own.pop("after", []), scorers, filters)
         try:
-            linker = LinkerUse(label=label, stage=use.stage, config=use.config, **own)
+            linker = LinkerUse(label=label, stage=use.stage, config=use.config, after=after, **own)
         except ValidationError as error:
             self.problems += config_problems(where, error, LinkerUse)
             return None
@@ -212,6 +217,27 @@ class _Checker:
                 )
                 return None
         return linker
+
+    def before_linking(
+        self, where: str, labels: list[Any], scorers: list[Use], filters: Mapping[str, Any]
+    ) -> tuple[Rule, ...]:
+        """The rules a document has to pass to be linked: filters of the base that look at one document alone."""
+        columns, rules = available_columns(scorers, []), list[Rule]()
+        for label in labels:
+            if not isinstance(label, str) or label not in filters:
+                self.problems.append(f"{where}.after: no filter is labelled '{label}'.{suggest(str(label), filters)}")
+                continue
+            known = len(self.problems)
+            found = self.rules(label, filters[label], columns, scorers)
+            if len(self.problems) > known or any(rule.stage.fit is not None for rule in found):
+                del self.problems[known:]
+                self.problems.append(
+                    f"{where}.after: filter '{label}' does not look at a document alone (it compares documents, or reads "
+                    "links), or is wrong itself. Name filters that read columns of scorers and of documents."
+                )
+                continue
+            rules += found
+        return tuple(rules)
 
     def learn_from_known(self, scorers: list[Use], linkers: list[LinkerUse], sources: list[str]) -> None:
         """Report the sources stages learn from that the recipe does not have."""

@@ -57,17 +57,27 @@ class SourceUse(Use):
     limit_files: int | None = None
 
 
+class Rule(Use):
+    """One verdict: a filter with the columns it reads resolved to columns of this recipe, and where the rule comes from."""
+
+    reads: tuple[str, ...]
+    source: str = ""
+
+
 class LinkerUse(Use):
     """A linker: which snapshots are linked with each other, and who stands for a cluster.
 
     `incremental`: a snapshot against itself and earlier ones, whose verdicts stay; `snapshot`: only itself; `global`: all.
     `keep` elects the member others are duplicates of: the `first` (earliest snapshot, then smallest doc_id), the `newest`
     by date, or `best:COLUMN`, the one with the highest value of a scorer's column; under `incremental` a member of an
-    earlier snapshot always stands. It is a setting of linkers that elect documents (`documents`).
+    earlier snapshot always stands. It is a setting of linkers that elect documents (`documents`). Documents that do not pass
+    every rule of `after` are linked with nothing: no document gives way to one that is dropped itself.
     """
 
     scope: Literal["incremental", "snapshot", "global"] = "incremental"
     keep: str = Field(default="first", pattern=r"^(first|newest|best:[a-z][a-z0-9_]{0,80})$")
+
+    after: tuple[Rule, ...] = ()
 
     @property
     def best(self) -> str | None:
@@ -78,13 +88,6 @@ class LinkerUse(Use):
     def columns(self) -> dict[str, Any]:
         """The columns its links have, as the recipe calls them, with their types."""
         return {f"{self.label}_{name}": kind for name, kind in LINK_COLUMNS[self.stage.links].items()}
-
-
-class Rule(Use):
-    """One verdict: a filter with the columns it reads resolved to columns of this recipe, and where the rule comes from."""
-
-    reads: tuple[str, ...]
-    source: str = ""
 
 
 class Tokenizer(Settings):

@@ -399,7 +399,8 @@ def _waves(nodes: list[Node]) -> Iterator[list[Node]]:
 
 
 def _wave_of(node: Node) -> str:
-    return "columns" if node.kind in COLUMN_KINDS and "rewrite" not in node.spec else node.kind
+    late = "rewrite" in node.spec or (node.kind == "keys" and "after" in node.spec)
+    return "columns" if node.kind in COLUMN_KINDS and not late else node.kind
 
 
 def _differences(before: Any, after: Any, where: str = "") -> Iterator[str]:

@@ -5,11 +5,12 @@ found once and is still in the cache.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -23,6 +24,7 @@ from factory.execution.tasks import Context, Payload, Task
 from factory.recipes.graph import column_owners
 from factory.recipes.references import make_stage
 from factory.recipes.steps.apply import Failures, apply, batches, null_rows
+from factory.recipes.steps.decisions import verdicts, with_failures
 from factory.recipes.steps.encodings import encoder
 from factory.recipes.steps.rewriting import rewriter
 from factory.recipes.work import Bench, Made, Work
@@ -86,27 +88,39 @@ def _column(bench: Bench, work: Work) -> dict[str, Any]:
     if models:
         column["model"] = models[0].parts[0].path
     if node.kind == "encodings" and bench.recipe.rewrite:
-        owners = column_owners(bench.recipe)
-        wanted: dict[tuple[str, str], dict[str, str]] = {}
-        for use in bench.recipe.rewrite:
-            for name in use.stage.reads_for(use.config):
-                if name in owners:
-                    kind, label, stored = owners[name]
-                    wanted.setdefault((kind, label), {})[stored] = name
         column["rewrite"] = [use.identity for use in bench.recipe.rewrite]
-        column["reads"] = sorted(wanted.items())
+        reads = [name for use in bench.recipe.rewrite for name in use.stage.reads_for(use.config)]
+        column["reads"] = _owned(bench, reads)
+    if node.kind == "keys" and "after" in node.spec:
+        rules = [{**rule, "reads": list(rule["reads"]), "inputs": bench.recipe.folder} for rule in node.spec["after"]]
+        column["after"] = rules
+        column["reads"] = _owned(bench, [name for rule in rules for name in rule["reads"]])
     return column
 
 
+def _owned(bench: Bench, names: Iterable[str]) -> list[tuple[tuple[str, str], dict[str, str]]]:
+    """The datasets whose columns these are, each with its columns by their own names."""
+    owners = column_owners(bench.recipe)
+    wanted: dict[tuple[str, str], dict[str, str]] = {}
+    for name in names:
+        if name in owners:
+            kind, label, stored = owners[name]
+            wanted.setdefault((kind, label), {})[stored] = name
+    return sorted(wanted.items())
+
+
 def _beside(work: Work, column: Mapping[str, Any], document: Part) -> dict[str, Any]:
-    """The thin parts a rewriter reads; what it makes of a document part depends on them too, and so does its folder."""
+    """The thin parts that rewriters or rules read; what is made depends on them too, and so does its folder."""
     if not column.get("reads"):
         return {}
     parts = [
         (next(part for part in work.one(kind, label).parts if part.name == document.digest), names)
         for (kind, label), names in column["reads"]
     ]
-    folder = f"{column['folder']}/{fingerprint({'beside': [part.digest for part, _ in parts]})}"
+    identity: dict[str, Any] = {"beside": [part.digest for part, _ in parts]}
+    if "after" in column:  # a row that failed and one without a value look the same in a column
+        identity["failed"] = [part.notes.get("failed_rows", []) for part, _ in parts]
+    folder = f"{column['folder']}/{fingerprint(identity)}"
     return {"folder": folder, "beside": [(part.to_json(), names) for part, names in parts]}
 
 
@@ -128,7 +142,7 @@ def make(payload: Payload, context: Context) -> dict[str, Any]:
     """Task: every stale column beside one document part."""
     store = Store(payload["store"])
     document = Part.from_json(payload["document"])
-    prepared = [(column, *_load(store.url, *_ask(column))) for column in payload["columns"]]
+    prepared = [(column, *_prepared(store, column)) for column in payload["columns"]]
     own = sorted({name for _, _, reads, _ in prepared for name in reads if name in DOCUMENT.names})
     table = read_part(store, document, own).combine_chunks()
     columns = [
@@ -154,7 +168,32 @@ def _with_beside(store: Store, document: Part, table: pa.Table, column: Mapping[
     thin = read_aligned(store, document, beside)
     for name in thin.column_names:
         table = table.append_column(name, thin.column(name))
+    if "after" in column:
+        table = with_failures(table.combine_chunks(), [part for part, _ in beside])
     return table.combine_chunks()
+
+
+def _prepared(
+    store: Store, column: Mapping[str, Any]
+) -> tuple[BatchFunction, tuple[str, ...], Mapping[str, pa.DataType]]:
+    """The stage, and where documents have to pass rules first, the stage on those that do."""
+    function, reads, writes = _load(store.url, *_ask(column))
+    if "after" not in column:
+        return function, reads, writes
+    rules = column["after"]
+    wanted = dict.fromkeys([*reads, "doc_id", "error", *(name for rule in rules for name in rule["reads"])])
+    return partial(_passing, function, reads, rules), tuple(wanted), writes
+
+
+def _passing(
+    function: BatchFunction, reads: tuple[str, ...], rules: list[dict[str, Any]], batch: pa.RecordBatch
+) -> pa.RecordBatch:
+    """What the stage makes of the rows that pass the rules; null for the others."""
+    passes = verdicts(pa.Table.from_batches([batch]), rules, {}).all(axis=0)
+    passes &= batch.column("error").is_null().to_numpy(zero_copy_only=False)
+    made = function(batch.select(list(reads)).filter(pa.array(passes)))
+    at = np.cumsum(passes) - 1
+    return made.take(pa.array(at, pa.int64(), mask=~passes))
 
 
 def _made_of(column: _Column, rows: pa.Table, offset: int, first: int, context: Context) -> pa.RecordBatch:
