@@ -275,7 +275,8 @@ scorers:  # numbers about every document; nothing is dropped here
 
 linkers:  # which documents are the same, or nearly
   exact: {{use: exact}}
-  near: {{use: minhash, scope: incremental}}  # what was kept stays kept when a snapshot is added
+  # Of what passes these filters; what was kept stays kept when a snapshot is added.
+  near: {{use: minhash, scope: incremental, after: [gopher, repetitive]}}
 
 filters:  # every rule is put to every document, and every verdict is kept: 'factory funnel', 'factory explain'
   # english: {{use: in_range, column: language_en, min: 0.65}}
