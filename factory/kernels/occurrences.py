@@ -3,7 +3,8 @@
 In: rows of 64-bit keys, in as many pieces as memory asks for, and for an election the order of each row's document. Out:
 of every row how often its key occurs, and whether it is one too many. Memory grows with the number of *distinct* keys, so
 that a key in every document costs one entry, and time with the number of rows. Counts and elections are sums and minima:
-neither depends on how the rows were cut into pieces nor on their order.
+neither depends on how the rows were cut into pieces nor on their order. Counts made elsewhere, sorted by key, are added to
+those of the keys that are here by walking along both.
 """
 
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from factory.kernels.clusters import sort_rows
 from factory.kernels.compiled import bare_inner, bare_kernel
 
 Hashes = npt.NDArray[np.uint64]
@@ -19,11 +21,12 @@ Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 Whole = Any  # int64 in a kernel; mypy would tell int and np.int64 apart at every step
 
-# What a distinct key takes with the table a third empty: key, count, number; and the order of one in two.
-KEY_BYTES = 40
+# What a distinct key takes at most, with the table a third empty: key and count; and while keys are sorted, key and slot
+# and twice as much to sort in. An election, which comes later, takes less.
+KEY_BYTES = 72
 
 _ROOM = 1.6
-_ELDER = np.uint32(1 << 31)  # the key was met before the last `close_group`
+_ELDER = np.uint32(1 << 31)  # an earlier group met the key
 _COUNT = np.uint32((1 << 31) - 1)
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _NONE = np.int32(-1)
@@ -39,22 +42,23 @@ class Orders(NamedTuple):
 
 
 class OccurrenceTable:
-    """Distinct keys with their counts; `distinct` says how many are expected.
+    """Distinct keys of the rows of a group (a snapshot) with their counts; `distinct` says how many are expected.
 
-    Rows come in groups (snapshots), each closed before the next: count all rows of a group, elect among them, ask for the
-    verdicts. What a closed group met stands before everything later, whatever its order.
+    Count all rows, elect among them, ask for the verdicts. Earlier groups are counted elsewhere: `own` gives the counts of
+    the group at hand, to be kept; `add` takes those of an earlier group. What an earlier one met stands before all rows.
     """
 
     def __init__(self, distinct: int) -> None:
         self.keys: Hashes = np.zeros(0, np.uint64)
         self.counts: Counts = np.zeros(0, np.uint32)
         self.filled = 0
+        self.sorted = _Sorted.none()
         self.numbers: npt.NDArray[np.int32] = np.zeros(0, np.int32)
         self.firsts = Orders(np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.int64))
         self._grow(distinct)
 
     def count(self, keys: Hashes) -> None:
-        """More rows of the group at hand."""
+        """More rows of the group."""
         done = 0
         while done < len(keys):
             most = int(len(self.counts) / _ROOM)
@@ -70,9 +74,27 @@ class OccurrenceTable:
         _move(self.keys, self.counts, keys, counts)
         self.keys, self.counts = keys, counts
 
+    def own(self) -> tuple[Hashes, Counts]:
+        """All rows are counted, and nothing was added: the keys in order, and how often each occurs."""
+        slots = np.flatnonzero(self.counts)
+        keys, slots = sort_rows(self.keys[slots], slots)
+        marks = np.zeros(2 * len(keys) + 1, np.uint8)
+        _mark(keys, marks)
+        self.sorted = _Sorted(keys, slots, marks)
+        return keys, self.counts[slots]
+
+    def add(self, keys: Hashes, copies: Counts, first: int = 0) -> int:
+        """What an earlier group has of the keys that `own` gave: sorted distinct keys with how often each occurs there.
+
+        Where they come in several pieces, one after the other, `first` is what the call for the piece before returned.
+        """
+        return int(_add(keys, copies, first, *self.sorted, self.counts))
+
     def open_election(self, over: int) -> None:
-        """All rows of the group are counted: from here on, `elect` finds the first of each key that occurs too often."""
-        new = (self.counts & _COUNT > over) & (self.counts & _ELDER == 0)
+        """All counts are there: from here on, `elect` finds the first of each key that occurs too often."""
+        self.sorted = _Sorted.none()
+        new = self.counts > over  # keys that an earlier group met have a count beyond all others
+        new &= self.counts < _ELDER
         candidates = int(np.count_nonzero(new))
         self.numbers = np.full(len(self.counts), _NONE, np.int32)
         self.numbers[new] = np.arange(candidates, dtype=np.int32)
@@ -100,10 +122,17 @@ class OccurrenceTable:
         _judge(keys, places, self.keys, self.counts, numbers, self.firsts.place, over, keep_first, copies, removed)
         return copies, removed
 
-    def close_group(self) -> None:
-        """What was met so far is older than what comes."""
-        np.bitwise_or(self.counts, _ELDER, out=self.counts, where=self.counts > 0)
-        self.numbers = np.zeros(0, np.int32)
+
+class _Sorted(NamedTuple):
+    """Own keys in order, their slots, and a bit for each small range of keys that has one."""
+
+    keys: Hashes
+    slots: Integers
+    marks: npt.NDArray[np.uint8]
+
+    @staticmethod
+    def none() -> "_Sorted":
+        return _Sorted(np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.uint8))
 
 
 @bare_inner
@@ -142,6 +171,60 @@ def _move(keys: Hashes, counts: Counts, new_keys: Hashes, new_counts: Counts) ->
         if counts[old]:
             slot = np.uintp(_slot(keys[old], new_keys, new_counts))
             new_keys[slot], new_counts[slot] = keys[old], counts[old]
+
+
+@bare_inner
+def _shift(own: Hashes, marks: npt.NDArray[np.uint8]) -> np.uint64:
+    """How many of its last bits a key loses where it is one of the bits of `marks`."""
+    span, shift = own[own.size - 1] - own[0], np.uint64(0)
+    while span >> shift >= np.uint64(8 * marks.size):
+        shift += np.uint64(1)
+    return shift
+
+
+@bare_kernel
+def _mark(own: Hashes, marks: npt.NDArray[np.uint8]) -> None:
+    if own.size == 0:
+        return
+    shift = _shift(own, marks)
+    for row in range(own.size):
+        bit = (own[row] - own[0]) >> shift
+        marks[np.uintp(bit >> np.uint64(3))] |= np.uint8(1) << np.uint8(bit & np.uint64(7))
+
+
+@bare_kernel
+def _add(
+    keys: Hashes,
+    copies: Counts,
+    at: Whole,
+    own: Hashes,
+    slots: Integers,
+    marks: npt.NDArray[np.uint8],
+    counts: Counts,
+) -> Whole:
+    """Where among the own keys the next piece goes on.
+
+    Sorted keys pass by the marks of the own ones in order, near the processor: few are looked for that are not there.
+    """
+    if own.size == 0:
+        return at
+    shift, least, largest = _shift(own, marks), own[0], own[own.size - 1]
+    for row in range(keys.size):
+        key = keys[row]
+        bit = (key - least) >> shift
+        if key < least or key > largest or not (marks[np.uintp(bit >> np.uint64(3))] >> (bit & np.uint64(7))) & 1:
+            continue
+        while own[np.uintp(at)] < key:  # at most the largest: steps that double
+            step = np.int64(1)
+            while at + step < own.size and own[np.uintp(at + step)] < key:
+                at += step
+                step *= 2
+            at += 1
+        if own[np.uintp(at)] == key:
+            slot = np.uintp(slots[at])
+            total = np.uint64(counts[slot] & _COUNT) + np.uint64(copies[row])
+            counts[slot] = _ELDER | np.uint32(min(total, np.uint64(_COUNT)))
+    return at
 
 
 @bare_kernel

@@ -13,7 +13,7 @@ from typing import Any
 from factory.core.errors import IntegrityError, LeaseHeld
 from factory.core.manifest import Manifest
 from factory.recipes.graph import KINDS
-from factory.recipes.steps.links.index import KIND as INDEX
+from factory.recipes.steps.links.runs import KIND as INDEX
 from factory.recipes.verify import manifest_paths, record_path
 from factory.storage.leases import live_leases
 from factory.storage.manifests import CURRENT, find_manifest

@@ -8,7 +8,7 @@ from factory.core.manifest import Manifest, Part
 from factory.recipes.graph import KINDS
 from factory.recipes.lookup import Current
 from factory.recipes.status import problems
-from factory.recipes.steps.links.index import KIND as INDEX
+from factory.recipes.steps.links.runs import KIND as INDEX
 from factory.recipes.workspace import Workspace
 from factory.storage.manifests import find_manifest, pointer_path
 from factory.storage.parts import damage

@@ -11,6 +11,7 @@ import math
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import BinaryIO
 
 import numpy as np
@@ -93,12 +94,22 @@ def cut(table: pa.Table, target: npt.NDArray[np.integer], buckets: int) -> Itera
     if buckets == 1:
         yield table
         return
-    # Numpy sorts numbers of 16 bits by counting.
-    narrow = target.astype(np.uint16 if buckets <= 1 << 16 else np.uint64)
-    order = np.argsort(narrow, kind="stable")
-    bounds = np.concatenate([[0], np.cumsum(np.bincount(narrow.astype(np.int64), minlength=buckets))])
-    for bucket in range(buckets):
-        yield table.take(pa.array(order[bounds[bucket] : bounds[bucket + 1]]))
+    from factory.kernels.scatter import deal, scatter  # numba takes longer to import than a store to open
+
+    places, bounds = deal(target.astype(np.int64), buckets)
+    if all(_plain(column) for column in table.columns):
+        moved = [pa.array(scatter(column.to_numpy(), places)) for column in table.columns]
+        table = pa.table(moved, schema=table.schema)
+        for low, high in pairwise(bounds):
+            yield table.slice(low, high - low)
+        return
+    order = scatter(np.arange(len(places)), places)
+    for low, high in pairwise(bounds):
+        yield table.take(pa.array(order[low:high]))
+
+
+def _plain(column: pa.ChunkedArray) -> bool:
+    return (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)) and not column.null_count
 
 
 def write_blocks(local: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:

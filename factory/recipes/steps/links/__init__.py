@@ -3,11 +3,13 @@
 How keys are joined is the linker's: see `factory.core.links` and the modules of this package, one for each join.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
 from factory.core.links import LINK_COLUMNS, Needs
+from factory.recipes.steps.links.parts import clear, exchange_folder
 from factory.recipes.work import Bench, Made, Work
 
 
@@ -17,8 +19,20 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
     for join in LINK_COLUMNS:
         joined = [work for work in works if bench.recipe.linker(work.node.label).stage.links == join]
         if joined:
-            made.update(_join(join).make_all(bench, joined))
+            with _cleared(bench, joined):
+                made.update(_join(join).make_all(bench, joined))
     return made
+
+
+@contextlib.contextmanager
+def _cleared(bench: Bench, works: list[Work]) -> Iterator[None]:
+    """Leave nothing exchanged behind, above all where a full disk was why it failed; also not what a killed run left."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(Exception):  # what went wrong before is what is to be said
+            for work in works:
+                clear(bench, exchange_folder(work))
 
 
 def needs_of(join: str) -> Callable[..., Needs]:

@@ -203,8 +203,9 @@ def _plan(bench: Bench, job: _Job) -> Plan:
     verified = "shingles" in written and bool(spec["settings"].get("verify"))
     columns = [name for name in ("keys", "check", *(["shingles"] if verified else [])) if name in written]
     parts = [part for part in linked_parts(work) if part.snapshot <= job.snapshot]
-    snapshots = sorted({part.snapshot for part in parts})
-    exchange = f"{exchange_folder(work)}/{job.snapshot}"
+    snapshots = [snapshot for snapshot in _snapshots(work) if snapshot <= job.snapshot]
+    # Cut by another budget, what a run that is gone left (or one that was taken for dead still writes) is not read.
+    exchange = f"{exchange_folder(work)}/{bench.memory}/{job.snapshot}"
     plan: Plan = {
         "store": bench.store.url,
         "exchange": exchange,
@@ -597,21 +598,24 @@ def _policy(store: Store, payload: Payload, document: Part, rows: Nodes) -> Node
     if keep == "first" or not len(rows):
         return np.zeros(len(rows), np.int64)
     if keep == "newest":
-        date = read_part(store, document, ["date"]).column("date").take(pa.array(rows))
-        newest: Nodes = -date.cast(pa.int64()).fill_null(0).to_numpy()
-        return newest
+        return descending(read_part(store, document, ["date"]).column("date").take(pa.array(rows)).cast(pa.int64()))
     score = payload["score"]
     values = read_part(store, Part.from_json(score["part"]), [score["column"]]).column(score["column"])
     return descending(values.take(pa.array(rows)))
 
 
 def descending(values: pa.ChunkedArray) -> Nodes:
-    """Numbers as whole numbers in the opposite order; what is null or no number comes after all."""
+    """Numbers as whole numbers in the opposite order; what is null or no number comes after all.
+
+    Null takes a place of its own, so the two largest numbers of 64 bits without a sign, or the two smallest with one, are
+    one to it.
+    """
     missing = pc.is_null(values, nan_is_null=True).to_numpy()
-    if pa.types.is_integer(values.type):
+    if pa.types.is_uint64(values.type):
         whole = values.fill_null(0).to_numpy()
-        bits = (whole.astype(np.uint64) ^ np.uint64(1 << 63)).view(np.int64) if whole.dtype == np.uint64 else whole
-        ordered = bits.astype(np.int64)
+        ordered = (np.minimum(whole, np.uint64((1 << 64) - 2)) + np.uint64(1) ^ np.uint64(1 << 63)).view(np.int64)
+    elif pa.types.is_integer(values.type):
+        ordered = np.maximum(values.fill_null(0).to_numpy().astype(np.int64), np.iinfo(np.int64).min + 1)
     else:
         # Floats of one sign lie in the order of their bits, negative ones in the opposite order; -0 is 0.
         bits = (values.cast(pa.float64()).fill_null(0.0).to_numpy() + 0.0).view(np.int64)

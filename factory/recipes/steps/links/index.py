@@ -13,9 +13,7 @@ runs. A run is cut into blocks by the leading bits of its keys, so that the task
 a newer run says of a root holds.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -28,13 +26,11 @@ from factory.core.manifest import Manifest, Part, dataset_folder, manifest_path
 from factory.execution.tasks import Context, Payload, Task
 from factory.recipes.steps.links.components import linked_folder, read_labels, read_linked
 from factory.recipes.steps.links.parts import ROW_BITS, Nodes, bucket_writer, write_split
+from factory.recipes.steps.links.runs import KIND, Run, find_kept, keep, write_run_part
 from factory.recipes.work import Bench, Work
-from factory.storage.exchange import bucket_of, iterate_rows, mix, open_blocks, read_rows, write_blocks, write_rows
-from factory.storage.manifests import find_manifest, missing_parts, write_manifest
-from factory.storage.parts import write_file
+from factory.storage.exchange import bucket_of, iterate_rows, mix, open_blocks, read_rows, write_rows
 from factory.storage.store import Store
 
-KIND = "index"
 TABLES = ("keys", "members", "clusters")
 PIECE_ROWS = 1 << 17  # of one block of a run
 MERGE_ROWS = 1 << 23  # that one task merges
@@ -64,8 +60,7 @@ def state_path(work: Work, snapshot: str) -> str:
 
 def find_state(store: Store, work: Work, snapshot: str) -> Manifest | None:
     """The whole state after a snapshot, or None."""
-    manifest = find_manifest(store, state_path(work, snapshot))
-    return manifest if manifest is not None and not missing_parts(store, manifest) else None
+    return find_kept(store, state_path(work, snapshot))
 
 
 def _inputs(work: Work, snapshot: str) -> dict[str, str]:
@@ -87,7 +82,8 @@ def prepare(store: Store, plan: dict[str, Any], work: Work, snapshot: str) -> No
         inputs = _inputs(work, snapshot)
         folder = dataset_folder(KIND, work.node.label, work.fingerprint, snapshot)
         plan["state"] = {
-            "folder": f"{folder}/{fingerprint(inputs)}",
+            # Of its own, as the exchange is: links of two snapshots may be made at once, both without this state.
+            "folder": f"{folder}/{fingerprint({'exchange': plan['exchange']})}",
             "label": work.node.label,
             "snapshot": snapshot,
             "fingerprint": work.fingerprint,
@@ -122,48 +118,10 @@ def _write_part(
     schema: pa.Schema,
     blocks: Iterable[pa.Table],
 ) -> dict[str, Any]:
-    with store.scratch() as scratch:
-        local = os.path.join(scratch, "run")
-        rows = write_blocks(local, schema, blocks)
-        notes = {"bucket": bucket, "buckets": buckets, "pieces": pieces}
-        name = f"{state['snapshot']}-{table}-{bucket:06d}.blocks"
-        return replace(write_file(store, state["folder"], name, local, notes), rows=rows).to_json()
-
-
-class _Run:
-    """The parts of a run, read range by range; the last block of each is kept, for ranges that end within it."""
-
-    def __init__(self, store: Store, parts: Sequence[Mapping[str, Any]]) -> None:
-        self.store, self.parts = store, parts
-        self._kept: dict[str, tuple[int, pa.Table]] = {}
-
-    def blocks(self, bucket: int, buckets: int) -> Iterator[pa.Table]:
-        """The blocks that hold all rows of a bucket, in order; the first and the last may hold others, too."""
-        for part in self.parts:
-            notes = part["notes"]
-            pieces, begin = notes["pieces"], notes["bucket"] * notes["pieces"]
-            total = notes["buckets"] * pieces
-            first = max(begin, bucket * total // buckets)
-            last = min(begin + pieces, -(-(bucket + 1) * total // buckets))
-            for piece in range(first - begin, last - begin):
-                yield self._block(part["path"], piece)
-
-    def rows(self, bucket: int, buckets: int) -> list[pa.Table]:
-        """The rows of a bucket alone."""
-        found = []
-        for block in self.blocks(bucket, buckets):
-            target = bucket_of(block.column("key").to_numpy(), buckets)
-            low, high = np.searchsorted(target, [bucket, bucket + 1])
-            found.append(block.slice(low, high - low))
-        return found
-
-    def _block(self, path: str, piece: int) -> pa.Table:
-        kept = self._kept.get(path)
-        if kept is None or kept[0] != piece:
-            with open_blocks(self.store, path) as blocks:
-                kept = (piece, blocks.read(piece).combine_chunks())
-            self._kept[path] = kept
-        return kept[1]
+    name = f"{state['snapshot']}-{table}-{bucket:06d}"
+    return write_run_part(
+        store, state["folder"], name, blocks, schema=schema, bucket=bucket, buckets=buckets, pieces=pieces
+    ).to_json()
 
 
 def _look_up(
@@ -182,7 +140,7 @@ def _look_up(
     found = np.zeros(len(keys), np.bool_)
     given: list[Any] = [None] * len(names)
     for run in reversed(runs) if len(keys) else ():
-        for block in _Run(store, run).blocks(bucket, buckets):
+        for block in Run(store, run).blocks(bucket, buckets):
             if not block.num_rows:
                 continue
             own = block.column("key").to_numpy()
@@ -467,7 +425,7 @@ def merge(payload: Payload, context: Context) -> dict[str, Any]:
     """Task: one range of several runs as one, block by block."""
     store = Store(payload["store"])
     bucket, buckets, pieces = payload["bucket"], payload["buckets"], payload["pieces"]
-    runs = [_Run(store, run) for run in reversed(payload["runs"])]
+    runs = [Run(store, run) for run in reversed(payload["runs"])]
 
     def blocks() -> Iterator[pa.Table]:
         for piece in range(bucket * pieces, (bucket + 1) * pieces):
@@ -491,7 +449,7 @@ def aliases(payload: Payload, context: Context) -> dict[str, Any]:
     if not total:
         return {"run": None}
     pieces = max(1, -(-total // PIECE_ROWS))
-    old, keys, roots = _Run(store, before), new.column("key").to_numpy(), new.column("root").to_numpy()
+    old, keys, roots = Run(store, before), new.column("key").to_numpy(), new.column("root").to_numpy()
     bounds = np.searchsorted(bucket_of(keys, pieces), np.arange(pieces + 1))
 
     def blocks() -> Iterator[pa.Table]:
@@ -532,9 +490,4 @@ def _commit(store: Store, plan: Plan) -> None:
             "runs": {table: [[part["name"] for part in run] for run in runs] for table, runs in plan["runs"].items()}
         },
     )
-    # Cut by another budget a state says the same in other files: the one that is there already is as good.
-    there = find_manifest(store, manifest.path)
-    if there is None or missing_parts(store, there):
-        if there is not None:
-            store.delete(manifest.path)
-        write_manifest(store, manifest)
+    keep(store, manifest)

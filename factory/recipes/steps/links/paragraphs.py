@@ -30,8 +30,8 @@ from factory.core.manifest import Manifest, Part, dataset_folder, manifest_path
 from factory.core.schema import SPANS
 from factory.core.statistics import histogram, merge_histograms
 from factory.execution.tasks import Context, Payload, Task
-from factory.recipes.steps.links.index import KIND as INDEX
 from factory.recipes.steps.links.parts import LinkedPart, clear, exchange_folder, linked_parts
+from factory.recipes.steps.links.runs import KIND as INDEX
 from factory.recipes.work import Bench, Made, Work
 from factory.storage.exchange import MAX_BUCKETS, bucket_of, read_rows, write_rows
 from factory.storage.manifests import find_manifest, missing_parts, write_manifest

@@ -4,13 +4,20 @@
 
 A linker gives every piece of a text (a line, three sentences, a window of tokens) a key; see `factory.kernels.span_keys` for
 its columns. A bucket of keys goes through a table of its distinct keys in streams, snapshot by snapshot: memory does not
-grow with how often a key occurs, and one pass serves all snapshots of an `incremental` link, which counts what earlier
-ones have and never looks at later ones. Of pieces with one key, those of an earlier snapshot are first, then the smallest
+grow with how often a key occurs. Of pieces with one key, those of an earlier snapshot are first, then the smallest
 doc_id, then the one that comes first in its document: no order of parts or rows enters.
+
+Under scope `incremental` a snapshot counts what earlier ones have and never looks at later ones. Of each snapshot a sorted
+run is kept (see `runs`), the dataset `index/<label>@<snapshot>`: its distinct keys and how often each occurs in it. That is
+all a later one has to know, also to elect: the first of a key that has a copy in an earlier snapshot is not among its own.
+A run says nothing of other snapshots, and its manifest lies at a path made of the linker's fingerprint and the digest of the
+snapshot's keys. So runs are made in any order, none is made again when another snapshot gains files, and they need no
+merging: a snapshot exchanges its own keys and walks along those of the earlier ones, in order, block by block.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,13 +27,14 @@ import pyarrow.compute as pc
 
 from factory.core.fingerprint import fingerprint
 from factory.core.links import LINK_COLUMNS, Needs
-from factory.core.manifest import Part
+from factory.core.manifest import Manifest, Part, dataset_folder, manifest_path
 from factory.core.registry import find_stage
 from factory.core.statistics import histogram, merge_histograms
 from factory.execution.tasks import Context, Payload, Task
 from factory.kernels.columns import count_column, share_column
 from factory.kernels.covers import Cover, Ranges, cover
 from factory.kernels.occurrences import KEY_BYTES, OccurrenceTable, Orders
+from factory.recipes.steps.links import runs
 from factory.recipes.steps.links.parts import LinkedPart, clear, exchange_folder, linked_parts
 from factory.recipes.work import Bench, Made, Work
 from factory.storage.exchange import MAX_BUCKETS, WORKING_COPIES, bucket_count, bucket_of, read_rows, write_rows
@@ -35,6 +43,7 @@ from factory.storage.store import Store
 
 COLUMNS = LINK_COLUMNS["spans"]
 VERDICTS = pa.schema([("ordinal", pa.uint32()), ("copies", pa.uint32()), ("removed", pa.bool_())])
+RUN = pa.schema([("key", pa.uint64()), ("copies", pa.uint32())])
 HOLDERS = pa.schema(
     [
         ("key", pa.uint64()),
@@ -54,24 +63,29 @@ REPORTED_CHARACTERS = 200
 NEAR_ROWS = 1 << 19
 # Rows of a part that are exchanged at once take so many bytes each: key, place, order, bucket, and a sorted copy.
 CHUNK_ROW_BYTES = 128
-# What a row takes on disk: key and ordinal; with the document's order where a first one is elected; its verdict.
-PLAIN_BYTES, ORDER_BYTES, VERDICT_BYTES = 12, 16, 9
+# What a row takes on disk: key and ordinal; with the document's order where a first one is elected; its verdict. And a
+# distinct key in the run that is kept: itself and a byte for how often it occurs, hardly ever more.
+PLAIN_BYTES, ORDER_BYTES, VERDICT_BYTES, RUN_BYTES = 12, 16, 9, 9
+RUN_BLOCK_ROWS, RUN_BLOCK_BYTES = 1 << 16, 13  # one is held at a time: as it was read, and wider counts
 
 Counts = npt.NDArray[np.uint32]
 Integers = npt.NDArray[np.int64]
 
 
-def needs(rows: int, keys: int, memory: int, *, keep: str = "first") -> Needs:
+def needs(rows: int, keys: int, memory: int, *, keep: str = "first", scope: str = "incremental") -> Needs:
     """What linking so many documents with so many pieces takes.
 
     A window of 50 words makes a piece of each word: 0.21 million pieces, 1.9 MB of keys and 2.6 MB of exchange (6.0 with
-    `keep: first`) a megabyte of English text. Lines make 0.007 million.
+    `keep: first`) a megabyte of English text. Lines make 0.007 million. Under `incremental` the distinct pieces stay for
+    later snapshots, in 9 bytes each: of windows that is 1.9 MB a megabyte of text, as much as their keys. They count as disk.
     """
     splits = _buckets(keys, memory)
     row = PLAIN_BYTES + VERDICT_BYTES + (ORDER_BYTES if keep == "first" else 0)
+    row += RUN_BYTES if scope == "incremental" else 0
     chunk = min(keys, _chunk_rows(memory)) * CHUNK_ROW_BYTES
     table = math.ceil(keys / splits) * KEY_BYTES + math.ceil(chunk / splits)
-    return Needs(memory=max(chunk, table), disk=keys * row, splits=splits)
+    block = RUN_BLOCK_ROWS * RUN_BLOCK_BYTES if scope == "incremental" else 0
+    return Needs(memory=max(chunk, table + block), disk=keys * row, splits=splits)
 
 
 def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
@@ -79,15 +93,16 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
     jobs = [_job(bench, group) for group in _groups(works)]
     sent = bench.run_tasks("exchange pieces", [task for job in jobs for task in _exchange_tasks(job)])
     for job in jobs:
-        job["rows"] = sum(sent[f"{job['exchange']} {item['number']}"]["rows"] for item in job["parts"])
-        job["chunks"] = [sent[f"{job['exchange']} {item['number']}"]["chunks"] for item in job["parts"]]
-        job["pieces"] = [sent[f"{job['exchange']} {item['number']}"]["rows"] for item in job["parts"]]
+        found = [sent.get(f"{job['exchange']} {item['number']}", {"chunks": 0, "rows": 0}) for item in job["parts"]]
+        job["chunks"], job["pieces"] = ([one[name] for one in found] for name in ("chunks", "rows"))
     judged = bench.run_tasks("count pieces", [task for job in jobs for task in _count_tasks(job)], unit="buckets")
     for job in jobs:
+        results = [judged[task.name] for task in _count_tasks(job)]
         job["top"] = {
-            snapshot: _most([judged[task.name]["top"].get(snapshot, []) for task in _count_tasks(job)])
-            for snapshot in job["works"]
+            snapshot: _most([result["top"].get(snapshot, []) for result in results]) for snapshot in job["works"]
         }
+        for snapshot, state in job["states"].items():
+            runs.keep(bench.store, _state(state, [result["runs"][snapshot] for result in results]))
     written = bench.run_tasks("mark spans", [task for job in jobs for task in _write_tasks(job)])
     reports = bench.run_tasks("list pieces", [task for job in jobs for task in _report_tasks(job)], unit="datasets")
     for job in jobs:
@@ -129,23 +144,60 @@ def _job(bench: Bench, works: list[Work]) -> dict[str, Any]:
     spec = widest.node.spec
     stage = find_stage("linker", spec["stage"])
     columns = list(stage.writes_for(stage.config(**spec["settings"])))
-    rows = sum(manifest.bytes for manifest in widest.of("keys")) // 8  # hashes do not compress
+    wanted = {work.node.partition: work.node.name for work in works}
+    # Hashes do not compress.
+    rows = {manifest.partition: manifest.bytes // 8 for manifest in widest.of("keys")}
+    cumulative = spec["scope"] == "incremental"
+    states = {manifest.partition: _state_of(widest, manifest) for manifest in widest.of("keys") if cumulative}
+    kept = {snapshot: runs.find_kept(bench.store, state["path"]) for snapshot, state in states.items()}
+    fresh = [snapshot for snapshot in sorted(rows) if snapshot in wanted or kept.get(snapshot) is None]
+    counted = max(rows[snapshot] for snapshot in fresh) if cumulative else sum(rows.values())
     return {
         "store": bench.store.url,
         "exchange": exchange_folder(widest),
-        "buckets": _buckets(rows, bench.memory),
+        "rows": rows,
+        "fresh": fresh,
+        "buckets": _buckets(counted, bench.memory),
         "chunk_rows": _chunk_rows(bench.memory),
         "parts": [part.to_json() for part in linked_parts(widest)],
-        "works": {work.node.partition: work.node.name for work in works},
+        "works": wanted,
         "folders": {
             work.node.partition: f"{work.folder}/{fingerprint({'links': exchange_folder(work)})}" for work in works
         },
-        "cumulative": spec["scope"] == "incremental",
+        "cumulative": cumulative,
+        "runs": {
+            snapshot: [{"path": part.path, "notes": dict(part.notes)} for part in state.parts]
+            for snapshot, state in kept.items()
+            if state is not None
+        },
+        "states": {snapshot: state for snapshot, state in states.items() if kept[snapshot] is None},
         "keep": spec["settings"]["keep"],
         "over": spec["settings"]["over"],
         "columns": columns,
         "listed": "repeats" in columns,  # pieces that a person can read, once a document
     }
+
+
+def _state_of(work: Work, keys: Manifest) -> dict[str, Any]:
+    """Where the run of a snapshot lies: what was asked, and the keys it was asked of, of this snapshot alone."""
+    node, inputs = work.node, {keys.name: keys.digest}
+    about = (runs.KIND, node.label, work.fingerprint, keys.partition)
+    return {
+        "path": manifest_path(*about, inputs),
+        "folder": f"{dataset_folder(*about)}/{fingerprint(inputs)}",
+        "label": node.label,
+        "partition": keys.partition,
+        "fingerprint": work.fingerprint,
+        "spec": dict(node.spec),
+        "inputs": inputs,
+    }
+
+
+def _state(state: Mapping[str, Any], made: Sequence[Mapping[str, Any]]) -> Manifest:
+    """The manifest of a run, its parts in the order of their keys."""
+    about = {name: state[name] for name in ("label", "partition", "fingerprint", "spec", "inputs")}
+    parts = tuple(Part.from_json(part) for part in made)
+    return Manifest(kind=runs.KIND, **about, parts=parts, ledger={"keys": sum(part.rows for part in parts)})
 
 
 def _buckets(rows: int, memory: int) -> int:
@@ -161,32 +213,38 @@ def _chunk_rows(memory: int) -> int:
 def _exchange_tasks(job: Mapping[str, Any]) -> Iterator[Task]:
     shared = {name: job[name] for name in ("store", "exchange", "buckets", "chunk_rows", "keep")}
     for item in job["parts"]:
-        name = f"{job['exchange']} {item['number']}"
-        yield Task(name, f"{__name__}:exchange", {**shared, "part": item}, item["keys"]["bytes"])
+        if item["snapshot"] in job["fresh"]:
+            name = f"{job['exchange']} {item['number']}"
+            yield Task(name, f"{__name__}:exchange", {**shared, "part": item}, item["keys"]["bytes"])
 
 
 def exchange(payload: Payload, context: Context) -> dict[str, Any]:
     """Task: one part's keys into buckets, some rows at a time; a row's ordinal is its number among the keys of the part."""
     store, part = Store(payload["store"]), LinkedPart.from_json(payload["part"])
     orders = _document_orders(store, part.document) if payload["keep"] == "first" else None
+    limit = payload["chunk_rows"]
     chunk, ordinal, row = 0, 0, 0
     pending: list[pa.Table] = []
     waiting = 0
     for batch in iterate_part(store, part.keys, ["keys"]):
         column = batch.column("keys")
-        keys = column.flatten().to_numpy()
-        columns: dict[str, npt.NDArray[Any]] = {
-            "key": keys,
-            "ordinal": np.arange(ordinal, ordinal + len(keys), dtype=np.uint32),
-        }
-        if orders is not None:
-            rows = np.repeat(np.arange(row, row + len(column)), _lengths(column))
-            columns |= {"high": orders[rows, 0], "low": orders[rows, 1]}
-        pending.append(pa.table(columns))
-        ordinal, row, waiting = ordinal + len(keys), row + len(column), waiting + len(keys)
-        if waiting >= payload["chunk_rows"]:
-            _send(store, payload, part, chunk, pending)
-            chunk, pending, waiting = chunk + 1, [], 0
+        keys, ends = column.flatten().to_numpy(), np.cumsum(_lengths(column))
+        start = 0
+        while start < len(keys):  # a batch of long documents has more than a task may hold
+            own = keys[start : start + limit - waiting]
+            columns: dict[str, npt.NDArray[Any]] = {
+                "key": own,
+                "ordinal": np.arange(ordinal, ordinal + len(own), dtype=np.uint32),
+            }
+            if orders is not None:
+                rows = row + np.searchsorted(ends, np.arange(start, start + len(own)), side="right")
+                columns |= {"high": orders[rows, 0], "low": orders[rows, 1]}
+            pending.append(pa.table(columns))
+            start, ordinal, waiting = start + len(own), ordinal + len(own), waiting + len(own)
+            if waiting == limit:
+                _send(store, payload, part, chunk, pending)
+                chunk, pending, waiting = chunk + 1, [], 0
+        row += len(column)
     if waiting:
         _send(store, payload, part, chunk, pending)
         chunk += 1
@@ -226,51 +284,127 @@ def _lengths(column: pa.Array) -> Integers:
 
 
 def _count_tasks(job: Mapping[str, Any]) -> Iterator[Task]:
-    names = ("store", "exchange", "keep", "over", "cumulative", "listed", "chunks")
+    names = ("store", "exchange", "buckets", "keep", "over", "cumulative", "listed", "chunks", "fresh")
     shared = {name: job[name] for name in names} | {
         "snapshots": [item["snapshot"] for item in job["parts"]],
         "wanted": sorted(job["works"]),
-        "distinct": int(job["rows"] / job["buckets"] * 1.05) + 1000,
+        "distinct": {snapshot: int(rows / job["buckets"] * 1.05) + 1000 for snapshot, rows in job["rows"].items()},
+        "folders": {snapshot: state["folder"] for snapshot, state in job["states"].items()},
     }
     for bucket in range(job["buckets"]):
-        yield Task(f"{job['exchange']} bucket {bucket}", f"{__name__}:judge", {**shared, "bucket": bucket})
+        known = {snapshot: _overlapping(parts, bucket, job["buckets"]) for snapshot, parts in job["runs"].items()}
+        payload = {**shared, "bucket": bucket, "runs": known}
+        yield Task(f"{job['exchange']} bucket {bucket}", f"{__name__}:judge", payload)
+
+
+def _overlapping(parts: Sequence[dict[str, Any]], bucket: int, buckets: int) -> list[dict[str, Any]]:
+    """Those parts of a run that may hold keys of a bucket."""
+    return list(parts[bucket * len(parts) // buckets : -(-(bucket + 1) * len(parts) // buckets)])
 
 
 def judge(payload: Payload, context: Context) -> dict[str, Any]:
-    """Task: how often the keys of one bucket occur, and which of their rows go; a file of verdicts for each chunk."""
-    store, table = Store(payload["store"]), OccurrenceTable(payload["distinct"])
-    over, keep_first = payload["over"], payload["keep"] == "first"
-    of_snapshot: dict[str, list[tuple[int, int]]] = {}
-    for number, (snapshot, chunks) in enumerate(zip(payload["snapshots"], payload["chunks"], strict=True)):
-        of_snapshot.setdefault(snapshot, []).extend((number, chunk) for chunk in range(chunks))
+    """Task: how often the keys of one bucket occur, and which of their rows go; a file of verdicts for each chunk.
 
-    def read(folder: str, number: int, chunk: int) -> pa.Table:
-        return read_rows(store, f"{payload['exchange']}/{folder}", payload["bucket"], [_chunk_name(number, chunk)])
-
+    Under scope `incremental` also what is to be known of these keys later: a part of the run of each snapshot without one.
+    """
+    pieces = _Pieces(payload)
+    if not payload["cumulative"]:
+        table = OccurrenceTable(sum(payload["distinct"].values()))
+        pieces.count(table, payload["fresh"])
+        return {"top": pieces.judge(table, payload["fresh"]), "runs": {}}
     top: dict[str, list[tuple[int, int]]] = {}
-    rounds = [[snapshot] for snapshot in of_snapshot] if payload["cumulative"] else [list(of_snapshot)]
-    for snapshots in rounds:
-        for at in (at for snapshot in snapshots for at in of_snapshot[snapshot]):
-            table.count(read(PIECES, *at).column("key").to_numpy())
+    made: dict[str, dict[str, Any]] = {}
+    earlier: list[list[dict[str, Any]]] = []
+    for snapshot in sorted(payload["distinct"]):
+        if snapshot in payload["fresh"]:
+            table = OccurrenceTable(payload["distinct"][snapshot])
+            pieces.count(table, [snapshot])
+            keys, copies = table.own()
+            if snapshot in payload["folders"]:
+                made[snapshot] = _write_run(pieces.store, payload, snapshot, keys, copies)
+            del keys, copies
+            if snapshot in payload["wanted"]:
+                for run in earlier:
+                    _add(pieces.store, payload, table, run)
+                top |= pieces.judge(table, [snapshot])
+            del table  # before the next is made
+        earlier.append([made[snapshot]] if snapshot in made else payload["runs"].get(snapshot, []))
+    return {"top": top, "runs": made}
+
+
+class _Pieces:
+    """The rows of one bucket, of all chunks that were exchanged."""
+
+    def __init__(self, payload: Payload) -> None:
+        self.payload, self.store = payload, Store(payload["store"])
+        self.of_snapshot: dict[str, list[tuple[int, int]]] = {}
+        for number, (snapshot, chunks) in enumerate(zip(payload["snapshots"], payload["chunks"], strict=True)):
+            self.of_snapshot.setdefault(snapshot, []).extend((number, chunk) for chunk in range(chunks))
+
+    def read(self, folder: str, number: int, chunk: int) -> pa.Table:
+        folder = f"{self.payload['exchange']}/{folder}"
+        return read_rows(self.store, folder, self.payload["bucket"], [_chunk_name(number, chunk)])
+
+    def count(self, table: OccurrenceTable, snapshots: Sequence[str]) -> None:
+        for at in (at for snapshot in snapshots for at in self.of_snapshot.get(snapshot, ())):
+            table.count(self.read(PIECES, *at).column("key").to_numpy())
+
+    def judge(self, table: OccurrenceTable, snapshots: Sequence[str]) -> dict[str, list[tuple[int, int]]]:
+        """Verdicts on the rows of these snapshots, which count together; the most copied of what goes, by snapshot."""
+        over, keep_first = self.payload["over"], self.payload["keep"] == "first"
         if keep_first:
             table.open_election(over)
             for snapshot in snapshots:
-                for number, chunk in of_snapshot[snapshot]:
-                    rows, order = read(PIECES, number, chunk), read(ORDERS, number, chunk)
+                for number, chunk in self.of_snapshot.get(snapshot, ()):
+                    rows, order = self.read(PIECES, number, chunk), self.read(ORDERS, number, chunk)
                     high, low = (order.column(name).to_numpy() for name in ("high", "low"))
                     table.elect(rows.column("key").to_numpy(), Orders(high, low, _places(rows, number)))
                 table.settle()
-        for snapshot in (snapshot for snapshot in snapshots if snapshot in payload["wanted"]):
+        top: dict[str, list[tuple[int, int]]] = {}
+        for snapshot in (snapshot for snapshot in snapshots if snapshot in self.payload["wanted"]):
             listed = top.setdefault(snapshot, [])
-            for number, chunk in of_snapshot[snapshot]:
-                rows = read(PIECES, number, chunk)
+            for number, chunk in self.of_snapshot.get(snapshot, ()):
+                rows = self.read(PIECES, number, chunk)
                 key = rows.column("key").to_numpy()
                 copies, removed = table.verdicts(key, _places(rows, number), over, keep_first=keep_first)
-                _send_verdicts(store, payload, number, chunk, rows, copies, removed)
-                if payload["listed"]:
+                _send_verdicts(self.store, self.payload, number, chunk, rows, copies, removed)
+                if self.payload["listed"]:
                     listed[:] = _most([listed, _candidates(key, copies, removed, listed)])
-        table.close_group()
-    return {"top": top}
+        return top
+
+
+def _write_run(
+    store: Store, payload: Payload, snapshot: str, keys: npt.NDArray[np.uint64], copies: Counts
+) -> dict[str, Any]:
+    """The part of a snapshot's run that holds the keys of this bucket."""
+    bucket, buckets = payload["bucket"], payload["buckets"]
+    pieces = max(1, math.ceil(len(keys) / RUN_BLOCK_ROWS))
+    blocks = np.arange(bucket * pieces + 1, (bucket + 1) * pieces, dtype=np.uint64)
+    bounds = [0, *np.searchsorted(bucket_of(keys, buckets * pieces), blocks).tolist(), len(keys)]
+    return runs.write_run_part(
+        store,
+        payload["folders"][snapshot],
+        f"{bucket:06d}-{buckets}",
+        (_run_block(keys[low:high], copies[low:high]) for low, high in pairwise(bounds)),
+        schema=RUN,
+        bucket=bucket,
+        buckets=buckets,
+        pieces=pieces,
+    ).to_json()
+
+
+def _run_block(keys: npt.NDArray[np.uint64], copies: Counts) -> pa.Table:
+    # Windows occur once, nearly all of them: four bytes for that would be a third of the run.
+    narrow = np.min_scalar_type(int(copies.max(initial=0)))
+    return pa.table({"key": keys, "copies": copies.astype(narrow)})
+
+
+def _add(store: Store, payload: Payload, table: OccurrenceTable, run: Sequence[Mapping[str, Any]]) -> None:
+    """What an earlier snapshot has of the keys at hand."""
+    at = 0
+    for block in runs.Run(store, run).blocks(payload["bucket"], payload["buckets"]):
+        copies = block.column("copies").to_numpy().astype(np.uint32)
+        at = table.add(block.column("key").to_numpy(), copies, at)
 
 
 def _send_verdicts(
