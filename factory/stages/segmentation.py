@@ -55,7 +55,8 @@ def known_words(name: str) -> str:
     return name
 
 
-Words = Annotated[str, AfterValidator(known_words)]  # the type of the setting: a wrong name is found when a recipe is read
+# The type of the setting: a wrong name is found when a recipe is read.
+Words = Annotated[str, AfterValidator(known_words)]
 
 
 def cutter_for(language: str, script: str | None = None) -> str:
