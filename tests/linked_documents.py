@@ -173,7 +173,7 @@ def expected_links(
 def _priority(document: Document, scope: str, keep: str) -> tuple[Any, ...]:
     value = {
         "first": 0,
-        "newest": -(document.date or 0),
+        "newest": float("inf") if document.date is None else -document.date,
         "best:good_value": float("inf") if document.score is None else -document.score,
     }[keep]
     if scope == "incremental":
@@ -218,7 +218,7 @@ def random_documents(
         snapshot = f"2026-{1 + number * snapshots // count:02d}"
         own = tuple(chance.randrange(spread) * 7919 % 2**64 for _ in range(chance.randrange(keys)))
         score = chance.choice([None, chance.randrange(5) / 4, -chance.random()])
-        date = chance.choice([None, chance.randrange(10**12, 10**12 + 50)])
+        date = chance.choice([None, chance.randrange(10**12, 10**12 + 50), chance.randrange(-50, 50)])
         shingles = tuple(sorted(chance.sample(range(12), 8)))
         found.append(Document(snapshot, document_id("web", snapshot, str(number)), own, date, score, 0, shingles))
     return found

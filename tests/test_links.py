@@ -23,7 +23,8 @@ from linked_documents import (
     work_of,
 )
 
-from factory.core.errors import IntegrityError
+from factory.core.errors import IntegrityError, StoreError
+from factory.core.manifest import Manifest
 from factory.core.schema import document_id
 from factory.execution.local import Limits, LocalExecutor
 from factory.recipes.gc import garbage
@@ -113,12 +114,22 @@ def test_the_highest_score_stands_and_one_without_a_score_only_when_alone(tmp_pa
 def test_whole_numbers_are_ordered_exactly_and_zeros_are_equal():
     import pyarrow as pa
 
-    big = [2**64 - 1, 2**64 - 2, 2**63, 0, None]
-    assert np.argsort(documents.descending(pa.chunked_array([pa.array(big, pa.uint64())]))).tolist() == [0, 1, 2, 3, 4]
+    for kind, values in (
+        (pa.uint64(), [2**64 - 2, 2**64 - 3, 2**63, 2**63 - 1, 1, 0, None]),
+        (pa.int64(), [2**63 - 1, 2**53 + 1, 2**53, 0, -1, -(2**63) + 1, None]),
+    ):
+        order = documents.descending(pa.chunked_array([pa.array(values, kind)])).tolist()
+        assert order == sorted(set(order))
     order = documents.descending(pa.chunked_array([pa.array([0.0, -0.0, -1.0, float("inf"), float("nan"), None])]))
     assert order[0] == order[1]
     assert order[4] == order[5] == np.iinfo(np.int64).max
     assert order[3] < order[0] < order[2]
+
+
+def test_the_newest_stands_also_among_dates_before_1970_and_one_without_a_date_only_when_alone(tmp_path):
+    found = [document("2026-01", name, 7, date=date) for name, date in (("a", None), ("b", -9), ("c", -2), ("d", None))]
+    links = links_of(tmp_path, found, spec(keep="newest"))
+    assert {link["cluster"] for link in links.values()} == {found[2].doc_id}
 
 
 def test_the_notes_name_the_largest_clusters_and_who_stands_for_them(tmp_path):
@@ -312,6 +323,37 @@ def test_a_snapshot_that_gained_documents_has_another_index_from_there_on(tmp_pa
     assert exchanged(bench) == {"2026-03", "2026-04"}
 
 
+@pytest.mark.parametrize("empty", ["2026-00", "2026-02"])
+def test_a_snapshot_without_documents_is_a_link_of_the_chain_too(tmp_path, empty):
+    found = [document("2026-01", "a", 5), document("2026-03", "b", 5), document("2026-03", "c", 6)]
+    bench = Bench(store_in(tmp_path))
+    manifests = store_documents(bench.store, found, parts=2, asked=spec())
+    for kind, label in (("documents", ""), ("keys", "near")):
+        manifest = Manifest(kind, label, empty, "made", {}, {}, ())
+        manifests[manifest.name] = manifest
+    works = [work_of(manifests, spec(), snapshot) for snapshot in sorted({empty, "2026-01", "2026-03"})]
+    made = documents.make_all(bench, works)
+    for work in works[:2]:
+        bench.store.delete(index.state_path(works[2], work.node.partition))
+        again = documents.make_all(bench, works[2:])["links/near@2026-03"]
+        assert [part.digest for part in again.parts] == [part.digest for part in made["links/near@2026-03"].parts]
+
+
+def test_two_that_make_one_index_at_once_with_other_budgets_do_not_meet(tmp_path):
+    found = random_documents(12)
+    store = store_in(tmp_path)
+    manifests = store_documents(store, found, parts=2, asked=spec())
+    folders = set()
+    for snapshot, memory in (("2026-02", LARGE), ("2026-03", TINY), ("2026-03", LARGE)):
+        bench = Bench(store, memory)
+        documents.make_all(bench, [work_of(manifests, spec(), snapshot)])
+        folders |= {task.payload["state"]["folder"] for task in bench.tasks if task.payload.get("state")}
+        for path in store.files("index"):
+            if path.endswith(".json"):
+                store.delete(path)
+    assert len(folders) == 2 + 3 + 3
+
+
 def test_an_index_that_does_not_hold_what_was_written_is_refused(tmp_path):
     found = random_documents(11)
     bench = Bench(store_in(tmp_path))
@@ -373,6 +415,38 @@ def test_short_and_empty_documents_and_those_without_spaces_never_collapse(tmp_p
         assert manifest.notes["duplicates"] == 0
         for part in manifest.parts:
             assert set(read_part(workspace.store, part).column("cluster_size").to_pylist()) == {1}
+
+
+class OneTaskShort(Inline):
+    """Runs tasks until the disk is full."""
+
+    def run(self, tasks, on_done, on_report=lambda task, message: None):
+        if any(task.function.endswith(":elect") for task in tasks):
+            raise StoreError("The disk is full")
+        super().run(tasks, on_done, on_report)
+
+
+def test_what_was_exchanged_is_gone_when_links_could_not_be_made(tmp_path):
+    recipe = project(tmp_path, TEXTS, TEXTS)
+    workspace = Workspace(load_recipe(recipe), OneTaskShort())
+    with pytest.raises(StoreError, match="full"):
+        workspace.run(["links"])
+    assert workspace.store.files("keys")
+    assert not workspace.store.files("exchange")
+
+
+def test_leases_are_taken_in_one_order_whatever_the_order_of_the_recipe(tmp_path):
+    recipe = project(tmp_path, TEXTS)
+    taken = []
+
+    class Noting(Workspace):
+        def _lease(self, work):
+            taken.append(work.node.name)
+            return super()._lease(work)
+
+    Noting(load_recipe(recipe), Inline()).run(["links"])
+    for kind in ("keys", "links"):
+        assert [name for name in taken if name.startswith(kind)] == [f"{kind}/near@2026-01", f"{kind}/same@2026-01"]
 
 
 def test_indexes_that_links_go_on_from_are_kept_and_others_collected(tmp_path):

@@ -152,8 +152,7 @@ def _link_needs(
     keys_per_row = found.keys_per_row.get(node.label)
     if keys_per_row is None:
         return None
-    scope = [name.partition("@")[2] for name in node.upstream if name.startswith("documents@")]
-    rows = round(sum(amounts[name].rows for name in scope))
+    rows = round(sum(amounts[name].rows for name in limits.exchanged(workspace.recipe, node)))
     keys = round(rows * keys_per_row)
     needs = limits.join_needs(workspace.recipe, node.label, rows, keys, workspace.memory)
     fixed = limits.join_needs(workspace.recipe, node.label, 0, 0, workspace.memory)

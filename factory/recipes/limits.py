@@ -29,13 +29,15 @@ CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limi
 ROW_BYTES = 8  # of links, at least: the place of a row, compressed
 
 TOLERANCE = 1.1  # pieces are not all of one size
+# Joins that exchange, under scope `incremental`, the keys of a snapshot alone: of earlier ones they keep an index.
+INDEXED = ("documents", "spans")
 
 Free = Callable[[str], int]
 
 
 @dataclass(frozen=True)
 class LinkNeeds:
-    """What one link dataset takes: its join's needs, and the bytes its links will have."""
+    """What one link dataset takes: its join's needs for the documents and keys it exchanges, and the bytes of its links."""
 
     node: Node
     rows: int
@@ -92,10 +94,20 @@ def join_needs(recipe: Recipe, label: str, rows: int, keys: int, memory: int) ->
     return asked(rows, keys, memory, **chosen)
 
 
+def exchanged(recipe: Recipe, node: Node) -> list[str]:
+    """The snapshots whose keys a link dataset exchanges, when the index of earlier ones is there or made on the way."""
+    use = recipe.linker(node.label)
+    if use.scope == "incremental" and use.stage.links in INDEXED:
+        return [node.partition]
+    return sorted({name.partition("@")[2] for name in node.upstream})
+
+
 def needs_of(recipe: Recipe, store: Store, node: Node, found: Mapping[str, Manifest], memory: int) -> LinkNeeds:
     """The needs of one link dataset, from those of its documents and keys that are there."""
-    documents = [found[name] for name in node.upstream if name in found and found[name].kind == "documents"]
-    keyed = [found[name] for name in node.upstream if name in found and found[name].kind == "keys"]
+    taken = exchanged(recipe, node)
+    there = [found[name] for name in node.upstream if name in found and found[name].partition in taken]
+    documents = [manifest for manifest in there if manifest.kind == "documents"]
+    keyed = [manifest for manifest in there if manifest.kind == "keys"]
     rows = sum(manifest.rows for manifest in documents)
     keys = sum(value_count(store, part, "keys") for manifest in keyed for part in manifest.parts)
     needs = join_needs(recipe, node.label, rows, keys, memory)
@@ -110,11 +122,20 @@ def work_needs(recipe: Recipe, store: Store, works: Iterable[Work], memory: int)
 
 
 def exchange_peak(recipe: Recipe, items: Iterable[LinkNeeds]) -> int:
-    """Bytes that are exchanged at once: links of one join are made together, joins one after the other."""
-    by_join: dict[str, int] = {}
+    """Bytes that are exchanged at once: linkers of one join are made together, joins one after the other.
+
+    Of one linker's snapshots most joins make one after the other under `incremental`, and all from one exchange under
+    `global`.
+    """
+    by_label: dict[str, list[int]] = {}
     for item in items:
-        join = recipe.linker(item.node.label).stage.links
-        by_join[join] = by_join.get(join, 0) + item.needs.disk
+        by_label.setdefault(item.node.label, []).append(item.needs.disk)
+    by_join: dict[str, int] = {}
+    for label, sizes in by_label.items():
+        use = recipe.linker(label)
+        join = use.stage.links
+        together = use.scope == "snapshot" or join == "neighbours" or (join == "spans" and use.scope == "incremental")
+        by_join[join] = by_join.get(join, 0) + (sum(sizes) if together else max(sizes))
     return max(by_join.values(), default=0)
 
 

@@ -217,13 +217,19 @@ class Workspace:
             works, stack = [], ExitStack()
             with stack:
                 leases: dict[str, Lease] = {}
+                asked: list[Work] = []
                 for node in wave:
                     self._follow(node, found, blocked, known)
-                    work = self._work(node, found)
-                    manifest = self._finished(work)
-                    if manifest is None:
-                        leases[node.name] = stack.enter_context(self._lease(work))
-                        manifest = self._finished(work)
+                    asked.append(self._work(node, found))
+                finished = {work.node.name: self._finished(work) for work in asked}
+                # In one order whatever the recipe: two runs that hold what the other waits for would wait for ever.
+                for work in sorted(asked, key=lambda work: work.node.name):
+                    name = work.node.name
+                    if finished[name] is None:
+                        leases[name] = stack.enter_context(self._lease(work))
+                        finished[name] = self._finished(work)
+                for work in asked:
+                    manifest = finished[work.node.name]
                     if manifest is None:
                         works.append(work)
                     else:

@@ -39,11 +39,13 @@ from factory.recipes.steps.links.components import (
 from factory.recipes.steps.links.parts import (
     ROW_BITS,
     Nodes,
+    Words,
     bucket_writer,
     clear,
     exchange_folder,
     linked_parts,
     pairs_folder,
+    parse_ids,
     write_pairs,
 )
 from factory.recipes.work import Bench, Made, Work
@@ -89,7 +91,6 @@ ELECTED = pa.schema(
 LINKED = pa.schema(list(COLUMNS.items()))
 
 Plan = dict[str, Any]
-Words = npt.NDArray[np.uint64]
 
 
 def row_bytes(columns: Iterable[str]) -> int:
@@ -345,20 +346,6 @@ def _doc_ids(store: Store, document: Part, rows: Nodes | None = None) -> tuple[W
     """The doc_ids of a part, or of some of its rows, as two words each."""
     column = read_part(store, document, ["doc_id"]).column("doc_id")
     return parse_ids(column if rows is None else column.take(pa.array(rows)))
-
-
-def parse_ids(column: pa.ChunkedArray) -> tuple[Words, Words]:
-    from factory.kernels.clusters import read_ids
-
-    texts = column.cast(pa.large_string()).combine_chunks()
-    texts = texts.chunk(0) if isinstance(texts, pa.ChunkedArray) else texts
-    if not len(texts):
-        return np.empty(0, np.uint64), np.empty(0, np.uint64)
-    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    high, low, good = read_ids(np.frombuffer(texts.buffers()[2] or b"", np.uint8), offsets)
-    if not good:
-        raise ValueError("a doc_id is not 32 hexadecimal digits")
-    return high, low
 
 
 # --- pairs

@@ -25,7 +25,7 @@ from factory.core.links import LINK_COLUMNS, Needs
 from factory.core.manifest import Part
 from factory.core.statistics import histogram, merge_histograms
 from factory.execution.tasks import Context, Payload, Task
-from factory.recipes.steps.links.parts import ROW_BITS, LinkedPart, clear, exchange_folder, linked_parts
+from factory.recipes.steps.links.parts import ROW_BITS, LinkedPart, clear, exchange_folder, linked_parts, parse_ids
 from factory.recipes.work import Bench, Made, Work
 from factory.storage.exchange import MAX_BUCKETS, WORKING_COPIES, bucket_count, iterate_rows, read_rows, write_rows
 from factory.storage.parts import iterate_part, read_part, write_thin_part
@@ -144,8 +144,7 @@ def exchange(payload: Payload, context: Context) -> dict[str, Any]:
     table = read_part(store, part.keys, ["keys", "vector", "nearness"])
     rows = np.flatnonzero(pc.is_valid(table.column("vector")).to_numpy())
     table = table.take(pa.array(rows)).combine_chunks()
-    ids = read_part(store, part.document, ["doc_id"]).column("doc_id").take(pa.array(rows))
-    halves = _halves(ids.to_pylist())
+    high, low = parse_ids(read_part(store, part.document, ["doc_id"]).column("doc_id").take(pa.array(rows)))
     nearness = table.column("nearness").to_numpy()
     values = table.column("vector").combine_chunks().flatten().to_numpy()
     width = len(values) // len(rows) if len(rows) else 1
@@ -155,15 +154,15 @@ def exchange(payload: Payload, context: Context) -> dict[str, Any]:
     keys = keys if payload["own"] else keys[:, :1]
     turn = np.tile(np.arange(keys.shape[1], dtype=np.uint8), len(rows))
     item = np.repeat(np.arange(len(rows)), keys.shape[1])
-    cluster, halves, nearness, rows = keys.reshape(-1), halves[item], nearness[item], rows[item]
+    cluster, nearness, rows = keys.reshape(-1), nearness[item], rows[item]
     rank = np.full(len(rows), payload["rank"], np.int32)
     places = {
         "cluster": cluster.astype(np.uint32),
         "before": rank if payload["incremental"] else np.zeros_like(rank),
         "order": {"hard": nearness, "easy": -nearness, "first": np.zeros_like(nearness)}[payload["keep"]],
         "snapshot": rank,
-        "high": halves[:, 0],
-        "low": halves[:, 1],
+        "high": high[item],
+        "low": low[item],
         "node": rows | (part.number << ROW_BITS),
         "turn": turn,
         "own": np.full(len(rows), payload["own"]),
@@ -175,11 +174,6 @@ def exchange(payload: Payload, context: Context) -> dict[str, Any]:
         write_rows(store, folder, part.writer, payload["buckets"], target, pa.table(columns))
     own = target if payload["own"] else target[:0]
     return {"own": np.bincount(own, minlength=payload["buckets"]).tolist()}
-
-
-def _halves(ids: list[str]) -> npt.NDArray[np.uint64]:
-    """Document ids, 32 hex digits each, as two numbers that sort as they do."""
-    return np.frombuffer(bytes.fromhex("".join(ids)), ">u8").astype(np.uint64).reshape(-1, 2)
 
 
 # --- comparing

@@ -30,11 +30,11 @@ from factory.core.manifest import Manifest, Part, dataset_folder, manifest_path
 from factory.core.schema import SPANS
 from factory.core.statistics import histogram, merge_histograms
 from factory.execution.tasks import Context, Payload, Task
-from factory.recipes.steps.links.parts import LinkedPart, clear, exchange_folder, linked_parts
+from factory.recipes.steps.links.parts import ROW_BITS, LinkedPart, clear, exchange_folder, linked_parts
 from factory.recipes.steps.links.runs import KIND as INDEX
+from factory.recipes.steps.links.runs import find_kept, keep
 from factory.recipes.work import Bench, Made, Work
 from factory.storage.exchange import MAX_BUCKETS, bucket_of, read_rows, write_rows
-from factory.storage.manifests import find_manifest, missing_parts, write_manifest
 from factory.storage.parts import read_part, value_count, write_file, write_thin_part
 from factory.storage.store import Store
 
@@ -42,7 +42,6 @@ COLUMNS = LINK_COLUMNS["paragraphs"]
 KEY_BYTES = 8
 RUN_SHARE = 4  # of the memory of a task, what a run may take; its filters have the rest
 COPIES = 3  # of a run that is read: its files, one table of them, and what is looked at
-ROW_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -118,23 +117,17 @@ def _turns(bench: Bench, works: list[Work]) -> list[_Turn]:
             }
             state = manifest_path(INDEX, work.node.label, work.fingerprint, snapshot, inputs)
             asked = snapshot == work.node.partition
-            if asked or (state not in turns and _kept(bench.store, state) is None):
+            if asked or (state not in turns and find_kept(bench.store, state) is None):
                 turns[state] = _Turn(work, snapshot, place, state, inputs, before, own, asked)
             before = (*before, state)
     return list(turns.values())
-
-
-def _kept(store: Store, state: str) -> Manifest | None:
-    """The filters of a snapshot, if they are all there."""
-    manifest = find_manifest(store, state)
-    return manifest if manifest is not None and not missing_parts(store, manifest) else None
 
 
 def _before(store: Store, turn: _Turn, shard: int) -> list[Part]:
     """The filters of a shard in earlier snapshots, which were there or have been made by now."""
     parts = []
     for state in turn.before:
-        manifest = _kept(store, state)
+        manifest = find_kept(store, state)
         if manifest is None:
             raise IntegrityError(
                 f"The filters of {state} went away while they were needed. 'factory run' makes them again."
@@ -383,20 +376,18 @@ def _write_filter(store: Store, payload: Payload, words: npt.NDArray[np.uint64],
 
 def _keep(store: Store, turn: _Turn, filters: list[Part]) -> None:
     """Make the filters, a part for each shard, what a later snapshot finds."""
-    if filters and _kept(store, turn.state) is None:
+    if filters:
         node = turn.work.node
-        write_manifest(
-            store,
-            Manifest(
-                kind=INDEX,
-                label=node.label,
-                partition=turn.snapshot,
-                fingerprint=turn.work.fingerprint,
-                spec=node.spec,
-                inputs=turn.inputs,
-                parts=tuple(filters),
-            ),
+        manifest = Manifest(
+            kind=INDEX,
+            label=node.label,
+            partition=turn.snapshot,
+            fingerprint=turn.work.fingerprint,
+            spec=node.spec,
+            inputs=turn.inputs,
+            parts=tuple(filters),
         )
+        keep(store, manifest)
 
 
 # --- links beside documents

@@ -22,6 +22,7 @@ ROW_BITS = 32
 # Two documents that share a key: `a` is the centre of its group, the same whatever the parts are, `b` another member.
 PAIRS = pa.schema([("a", pa.int64()), ("b", pa.int64())])
 Nodes = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,21 @@ def clear(bench: Bench, folder: str) -> None:
     """Delete what was exchanged."""
     for path in bench.store.files(folder):
         bench.store.delete(path)
+
+
+def parse_ids(column: pa.ChunkedArray) -> tuple[Words, Words]:
+    """Document ids, 32 hex digits each, as two words that sort as they do."""
+    from factory.kernels.clusters import read_ids
+
+    texts = column.cast(pa.large_string()).combine_chunks()
+    texts = texts.chunk(0) if isinstance(texts, pa.ChunkedArray) else texts
+    if not len(texts):
+        return np.empty(0, np.uint64), np.empty(0, np.uint64)
+    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    high, low, good = read_ids(np.frombuffer(texts.buffers()[2] or b"", np.uint8), offsets)
+    if not good:
+        raise ValueError("a doc_id is not 32 hexadecimal digits")
+    return high, low
 
 
 def bucket_writer(bucket: int, piece: int = 0) -> str:
