@@ -4,6 +4,8 @@ import random
 import shutil
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -259,3 +261,17 @@ def test_a_run_is_as_large_as_it_was_said_to_be(tmp_path):
     kept = sum(bench.store.files("index").values())
     more, less = (spans.needs(100, 200_000, LARGE, scope=scope).disk for scope in ("incremental", "global"))
     assert more - less <= kept < 1.02 * (more - less)
+
+
+def test_of_two_that_make_one_run_at_once_one_commits_and_both_go_on(tmp_path):
+    write_texts(tmp_path, "a")
+    link(tmp_path, use="lines")
+    store = Store(str(tmp_path / ".factory"))
+    state = find_index(store)
+    part = state.parts[0]
+    other = replace(state, parts=(replace(part, digest="0" * 32),))
+    for _ in range(60):
+        store.delete(state.path)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda one: runs.keep(store, one), (state, other)))  # cut by another budget
+        assert find_index(store).parts in (state.parts, other.parts)

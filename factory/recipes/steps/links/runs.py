@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from factory.core.errors import IntegrityError
 from factory.core.manifest import Manifest, Part
 from factory.storage.exchange import bucket_of, open_blocks, write_blocks
 from factory.storage.manifests import find_manifest, missing_parts, write_manifest
@@ -34,7 +35,11 @@ def keep(store: Store, manifest: Manifest) -> None:
         return
     if there is not None:
         store.delete(manifest.path)
-    write_manifest(store, manifest)
+    try:
+        write_manifest(store, manifest)
+    except IntegrityError:  # another one committed meanwhile, cut by another budget
+        if find_kept(store, manifest.path) is None:
+            raise
 
 
 def write_run_part(

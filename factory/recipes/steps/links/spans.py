@@ -148,7 +148,9 @@ def _job(bench: Bench, works: list[Work]) -> dict[str, Any]:
     # Hashes do not compress.
     rows = {manifest.partition: manifest.bytes // 8 for manifest in widest.of("keys")}
     cumulative = spec["scope"] == "incremental"
-    states = {manifest.partition: _state_of(widest, manifest) for manifest in widest.of("keys") if cumulative}
+    # Two link datasets may both make a run that is missing: each writes into a folder of its own, and one commits.
+    maker = fingerprint({"exchange": exchange_folder(widest), "memory": bench.memory})
+    states = {manifest.partition: _state_of(widest, manifest, maker) for manifest in widest.of("keys") if cumulative}
     kept = {snapshot: runs.find_kept(bench.store, state["path"]) for snapshot, state in states.items()}
     fresh = [snapshot for snapshot in sorted(rows) if snapshot in wanted or kept.get(snapshot) is None]
     counted = max(rows[snapshot] for snapshot in fresh) if cumulative else sum(rows.values())
@@ -178,13 +180,13 @@ def _job(bench: Bench, works: list[Work]) -> dict[str, Any]:
     }
 
 
-def _state_of(work: Work, keys: Manifest) -> dict[str, Any]:
+def _state_of(work: Work, keys: Manifest, maker: str) -> dict[str, Any]:
     """Where the run of a snapshot lies: what was asked, and the keys it was asked of, of this snapshot alone."""
     node, inputs = work.node, {keys.name: keys.digest}
     about = (runs.KIND, node.label, work.fingerprint, keys.partition)
     return {
         "path": manifest_path(*about, inputs),
-        "folder": f"{dataset_folder(*about)}/{fingerprint(inputs)}",
+        "folder": f"{dataset_folder(*about)}/{maker}",
         "label": node.label,
         "partition": keys.partition,
         "fingerprint": work.fingerprint,
