@@ -293,9 +293,12 @@ def test_files_of_every_kind_give_the_same_items(tmp_path: Path, ending: str) ->
     [
         (b"", "no item in b.jsonl"),
         (b"\n\n", "no item in b.jsonl"),
-        (b'{"question": "a"', r"line 0 \(from 0\) is not JSON"),
-        (b"[1]\n", "a JSON object is wanted"),
-        (b'\n{"frage": "a"}\n', r"line 1 \(from 0\): the keys frage are of no known schema"),
+        (b'{"question": "a"', r"benchmark 'task': b.jsonl, line 1: this is not JSON \(.* at column 17\)"),
+        (b"[1]\n", "b.jsonl, line 1: this is a list. A JSON object a line is expected"),
+        (
+            b'\n{"frage": "a"}\n',
+            r"b.jsonl, line 2: the keys frage are of no known schema. .* fields: .*question, answer",
+        ),
         (b'{"question": 5, "answer": "b"}\n', "5 is no text"),
         (b'{"query": "a", "choices": "b", "gold": 0}\n', "no list of texts"),
     ],
@@ -303,6 +306,39 @@ def test_files_of_every_kind_give_the_same_items(tmp_path: Path, ending: str) ->
 def test_a_file_that_is_no_benchmark_says_what_is_wrong_and_where(data: bytes, message: str) -> None:
     with pytest.raises(InputError, match=message):
         build(Settings(benchmarks={"task": "b.jsonl"}), {"b.jsonl": {"b.jsonl": data}})
+
+
+def test_all_wrong_files_are_named_at_once_and_what_is_expected_is_said_once() -> None:
+    files = {"a/*": {"x.jsonl": b"{}\n", "y.jsonl": b"no\n"}, "b.jsonl": {"b.jsonl": b'{"frage": 1}\n'}}
+    with pytest.raises(InputError) as wrong:
+        build(Settings(benchmarks={"one": "a/*", "two": "b.jsonl", "good": {"records": [question(1)]}}), files)
+    head, *told = str(wrong.value).split("\n")
+    assert head == "3 files of benchmarks cannot be read:"
+    places = ["one': x.jsonl of a/*, line 1: ", "one': y.jsonl of a/*, line 1: ", "two': b.jsonl, line 1: "]
+    assert all(place in one for place, one in zip(places, told, strict=True))
+    assert str(wrong.value).count("Without `fields`") == 1
+
+
+def test_a_check_reads_the_benchmarks_and_a_run_says_which_setting_names_a_missing_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from factory.cli.main import main
+
+    recipe = write_project(tmp_path, documents=6)
+    (tmp_path / "eval" / "quiz.jsonl").write_text("question,answer\n")
+    (tmp_path / "eval" / "other.jsonl").unlink()
+    for command, said in (
+        (
+            "check",
+            ["scorers.leaks: eval/other.jsonl: there is no such file", "eval/quiz.jsonl, line 1: this is not JSON"],
+        ),
+        ("run", ["scorers.leaks: nothing matches 'eval/other.jsonl'"]),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main([command, "-r", str(recipe)])
+        assert left.value.code == 2
+        printed = capsys.readouterr().err
+        assert all(one in printed for one in said)
 
 
 def test_fields_name_the_keys_of_any_schema() -> None:
@@ -441,6 +477,24 @@ def test_the_report_names_items_documents_and_spans_per_benchmark(project: Path)
         contamination_report(workspace, "clen")
 
 
+def test_items_that_rewriting_cuts_out_are_kept_and_not_left_in_the_text(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from factory.cli.main import main
+
+    recipe = project.with_name("cut.yaml")
+    recipe.write_text(project.read_text() + "rewrite: {leaks: {use: remove_spans, column: leaks_removed}}\n")
+    for place, rewritten, left in ((project, False, 5), (recipe, True, 0)):
+        (found,) = contamination_report(Workspace(load_recipe(str(place))), "raw")
+        quiz = next(one for one in found["benchmarks"] if one["task"] == "quiz")
+        assert (found["rewritten"], found["kept_contaminated"], found["left_contaminated"]) == (rewritten, 5, left)
+        assert (quiz["kept"], quiz["left"], quiz["kept_documents"], quiz["left_documents"]) == (5, left, 5, left)
+    with pytest.raises(SystemExit):
+        main(["contamination", "-r", str(recipe)])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "raw keeps 5 of them. `rewrite` cuts what was found out of the texts: of 5 kept items 0 are left" in out
+
+
 def test_planted_items_and_drawn_spans_say_how_far_the_report_can_be_trusted(project: Path) -> None:
     workspace = Workspace(load_recipe(str(project)))
     (use,) = scorers(workspace)
@@ -462,10 +516,24 @@ def test_the_command_prints_the_report_for_a_person_and_for_a_machine(
     (found,) = json.loads(capsys.readouterr().out)
     assert (left.value.code, found["planted"][0]["found"], len(found["judge"])) == (0, 10, 2)
     with pytest.raises(SystemExit):
-        main(["contamination", "-r", str(project), "--ordinary", str(project.parent / "data" / "web.jsonl")])
+        main(["contamination", "-r", str(project)])
+    assert "5 of 40 documents hold an item; raw keeps 5 of them." in capsys.readouterr().out
+
+
+def test_a_check_of_the_report_is_answered_without_the_report(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from factory.cli.main import main
+
+    web = str(project.parent / "data" / "web.jsonl")
+    with pytest.raises(SystemExit):
+        main(["contamination", "-r", str(project), "--plant", "10", "--judge", "2", "--ordinary", web])
     out = capsys.readouterr().out
-    assert "5 of 40 documents hold an item; raw keeps 5 of them." in out
+    assert "Planted, verbatim: 10 of 10 (100.0%) found" in out
+    assert "Drawn at random" in out
     assert "5 of 40 documents are flagged (12.5%)" in out
+    assert "cannot be tested" not in out
+    assert "documents hold an item" not in out
 
 
 def test_a_changed_benchmark_is_another_identity_and_the_report_says_so(tmp_path: Path) -> None:

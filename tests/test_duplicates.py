@@ -110,7 +110,87 @@ def test_one_that_was_alone_is_counted_with_its_later_copies(workspace: Workspac
     assert one["stands"]["url"] == "https://h0.example/alone/0"
     assert one["hosts"] == 3
     (later,) = duplicates(workspace, ["same"], snapshots=["2026-11"])
-    assert next(item for item in later["largest"] if item["cluster"] == one["cluster"])["size"] == 4
+    again = next(item for item in later["largest"] if item["cluster"] == one["cluster"])
+    assert (again["size"], again["documents"], again["stands"]) == (5, 4, one["stands"])
+
+
+@pytest.mark.parametrize("snapshot", COPIES)
+def test_documents_of_a_snapshot_are_counted_in_clusters_over_all_snapshots(
+    workspace: Workspace, snapshot: str
+) -> None:
+    (report,) = duplicates(workspace, ["same"], snapshots=[snapshot], largest=50)
+    sizes, own = counted(stored(workspace, "same")), counted(stored(workspace, "same", [snapshot]))
+    for item in report["histogram"]:
+        low, _, high = item["size"].replace("+", "-1000000").partition("-")
+        inside = [name for name in own if int(low) <= sizes[name] <= int(high or low)]
+        assert (item["clusters"], item["documents"]) == (len(inside), sum(own[name] for name in inside)), item["size"]
+    alone, *others = (item["documents"] for item in report["histogram"])
+    assert alone + sum(others) == report["linked"] == sum(own.values())
+    assert (
+        sum(others)
+        >= report["duplicates"]
+        == sum(row["duplicate_of"] is not None for row in stored(workspace, "same", [snapshot]))
+    )
+    shown = {one["cluster"]: (one["size"], one["documents"]) for one in report["largest"]}
+    assert shown == {name: (sizes[name], number) for name, number in own.items() if sizes[name] > 1}
+    printed = " ".join(printed_by(clusters.linker(report)).split())
+    assert f"Documents are those of {snapshot}; members of clusters are counted in all snapshots" in printed
+
+
+def test_documents_that_were_never_compared_are_in_no_share(tmp_path: Path) -> None:
+    rows = [{"id": str(i), "url": f"https://a.example/{i}", "text": prose("copy")} for i in range(3)]
+    rows += [{"id": f"short{i}", "url": f"https://b.example/{i}", "text": "too short"} for i in range(4)]
+    rows += [{"id": "none", "url": "https://c.example/", "text": ""}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = """
+name: after
+store: .factory
+sources: {web: {use: jsonl, uri: rows.jsonl, snapshot: one}}
+max_error_share: 1.0
+scorers: {words: {use: word_statistics}}
+linkers:
+  same: {use: exact, after: [long]}
+  plain: {use: exact}
+  lines: {use: lines, over: 1, after: [long]}
+filters: {long: {use: in_range, column: words_words, min: 20}}
+tokenizer: none
+"""
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    with Workspace(load_recipe(str(tmp_path / "recipe.yaml")), LocalExecutor(1)) as made:
+        made.run(["links"])
+        same, plain, lines = duplicates(made)
+        assert [(one["linked"], one["documents"]) for one in (same, plain, lines)] == [(3, 8), (7, 8), (3, 8)]
+        assert (same["duplicates"], same["share"], same["histogram"][0]["documents"]) == (2, 2 / 3, 0)
+        assert sum(item["documents"] for item in plain["histogram"]) == 7
+        assert lines["text_bytes"] == 3 * len(prose("copy").encode())
+        assert "2 copies of 3 documents linked (8 in all) (66.7 %)" in printed_by(clusters.linker(same)).replace(
+            "%", " %"
+        ).replace("  ", " ")
+        assert "from 2 of 3 documents linked (8 in all)" in " ".join(printed_by(clusters.linker(lines)).split())
+
+
+def test_what_a_document_repeats_is_told_from_what_documents_share(tmp_path: Path) -> None:
+    twice = [f"{prose(str(i))}\nprintln!(x);\nprintln!(x);\n{FOOTER}\n" for i in range(3)]
+    rows = [{"id": str(i), "url": f"https://a.example/{i}", "text": text} for i, text in enumerate(twice)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = """
+name: within
+store: .factory
+sources: {web: {use: jsonl, uri: rows.jsonl, snapshot: one}}
+linkers: {kept: {use: lines, over: 2, keep: none}, cut: {use: lines, over: 3, within: remove}}
+tokenizer: none
+"""
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    with Workspace(load_recipe(str(tmp_path / "recipe.yaml")), LocalExecutor(1)) as made:
+        made.run(["links"])
+        kept, cut = duplicates(made)
+    line, footer = len("println!(x);\n"), len(FOOTER) + 1
+    assert kept["across"] == {"bytes": 3 * (2 * line + footer), "pieces": 9}
+    assert kept["within"] == {"bytes": 0, "pieces": 0}
+    assert (cut["across"]["pieces"], cut["within"]) == (0, {"bytes": 3 * line, "pieces": 3})
+    for one in (kept, cut):
+        assert one["removed_bytes"] == one["across"]["bytes"] + one["within"]["bytes"]
+    assert "3 pieces repeated within one document alone" in " ".join(printed_by(clusters.linker(cut)).split())
 
 
 def test_numbers_do_not_depend_on_how_much_is_held_at_once(
@@ -167,6 +247,7 @@ def test_other_distances_remove_what_the_similarities_say(workspace: Workspace) 
     (report,) = duplicates(workspace, ["semantic"])
     values = [row["max_similarity"] for row in stored(workspace, "semantic") if row["max_similarity"] is not None]
     assert sum(item["documents"] for item in report["similarities"]) == len(values)
+    assert len(values) <= report["linked"] <= report["documents"]
     removed = {item["epsilon"]: item["removed"] for item in report["epsilons"]}
     assert removed[0.05] == report["duplicates"] > 0
     assert list(removed.values()) == sorted(removed.values())

@@ -1,6 +1,9 @@
 """What a run would take is said before it runs, near to what it then takes; what cannot fit is refused, and nothing is made."""
 
+import io
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from tiny_project import prose
 
 from factory.core.errors import DoesNotFit
@@ -18,6 +22,7 @@ from factory.recipes import limits
 from factory.recipes.estimate import estimate
 from factory.recipes.load import load_recipe
 from factory.recipes.workspace import Workspace
+from factory.reports import estimates
 from factory.storage.parts import value_count
 
 FACTOR = 2  # docs/links.md: of the disk a run takes in all
@@ -108,6 +113,54 @@ def test_every_dataset_has_a_line_with_ranges_or_a_reason(told: tuple[Workspace,
     assert (data["refused"], data["exit_code"]) == ([], 0)
 
 
+def test_ranges_of_totals_are_at_least_a_fifth_and_count_the_start_of_workers(
+    told: tuple[Workspace, dict[str, Any]],
+) -> None:
+    totals = told[1]["totals"]
+    for name in ("cpu_seconds", "wall_seconds", "disk", "start_seconds"):
+        item = totals[name]
+        assert item["low"] * 1.2 <= item["value"] * 1.001, name
+        assert item["high"] >= item["value"] * 1.199, name
+    assert 0 < totals["start_seconds"]["value"] < totals["cpu_seconds"]["value"]
+    shown = io.StringIO()
+    Console(file=shown, width=200).print(estimates.estimate(told[1]))
+    assert "start of workers" in shown.getvalue()
+
+
+def test_loops_that_are_compiled_once_on_a_machine_are_not_the_start_of_each_worker(tmp_path: Path) -> None:
+    recipe = write(tmp_path, "2026-10")
+    program = Path(sys.executable).parent / "factory"
+    seconds = []
+    for _ in range(2):  # the first compiles
+        done = subprocess.run(
+            [program, "estimate", "scores", "-r", recipe, "-n", "50", "--workers", "1", "--json"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "compiled")},
+        )
+        seconds.append(json.loads(done.stdout)["totals"]["start_seconds"]["value"])
+    assert any((tmp_path / "compiled").iterdir())
+    assert seconds[0] < 1.5 * seconds[1] + 0.2
+
+
+def test_models_that_are_trained_are_measured(tmp_path: Path) -> None:
+    recipe = write(tmp_path, "2026-10")
+    recipe.write_text(
+        RECIPE.replace("tokenizer: none", "tokenizer: {vocab_size: 400, documents: 150}").replace(
+            "scorers:", "scorers:\n  language: {use: fasttext_language}"
+        )
+        + "mixture: {use: natural, tokens: 1000}\n"
+    )
+    with open_recipe(recipe) as workspace:
+        data = estimate(workspace, ["models"], sample=50)
+    lines = {line["name"]: line for line in data["datasets"]}
+    assert lines["models/language"]["disk"]["value"] > 10_000
+    for name in ("models/language", "models/tokenizer"):
+        assert lines[name]["unknown"] is None
+        assert lines[name]["cpu_seconds"]["value"] > 0.005
+
+
 def test_what_is_there_is_counted_and_compared(told: tuple[Workspace, dict[str, Any]]) -> None:
     workspace, _ = told
     assert estimate(workspace)["datasets"] == []
@@ -182,6 +235,46 @@ def test_too_little_disk_is_refused_before_anything_is_made(keyed: Workspace) ->
     assert data["exit_code"] == DoesNotFit.exit_code
     assert "are free. Free another" in data["refused"][0]
     assert keyed.store.files() == before
+
+
+def test_one_advice_on_memory_is_enough_for_all_links_with_all_the_keys_there_may_be(keyed: Workspace) -> None:
+    recipe, rows, expected, most = keyed.recipe, 50_000, 3_830_000, 4_990_000
+    node, fixed = keyed.graph["links/paragraphs@2026-10"], limits.join_needs(keyed.recipe, "paragraphs", 0, 0, 1 << 20)
+
+    def item(keys: int, memory: int, most: int = 0) -> limits.LinkNeeds:
+        needs = limits.join_needs(recipe, "paragraphs", rows, keys, memory)
+        return limits.LinkNeeds(node, rows, keys, needs, fixed.memory, 0, most)
+
+    asked = 1 << 20
+    (first, second, advice) = limits.problems(
+        recipe, keyed.store, [item(expected, asked, most), item(expected // 2, asked)], memory=asked
+    )
+    assert "--memory allows" in first
+    assert "--memory allows" in second
+    advised = int(str(re.search(r"Run with --memory (\d+)MiB, or deal", advice)[1])) << 20
+    assert limits.problems(recipe, keyed.store, [item(most, advised)], memory=advised) == []
+    assert limits.problems(recipe, keyed.store, [item(most, advised // 2)], memory=advised // 2)
+    between = next(
+        size
+        for size in range(asked, advised, 1 << 18)
+        if not limits.problems(recipe, keyed.store, [item(expected, size)], memory=size)
+    )
+    assert "Enough is --memory" in str(limits.unsure(recipe, [item(expected, between, most)], between))
+    assert limits.unsure(recipe, [item(expected, advised, most)], advised) is None
+
+
+def test_keys_that_are_there_are_counted_and_those_of_a_sample_have_a_range(keyed: Workspace) -> None:
+    parts = keyed.need("keys", "paragraphs", "2026-10").parts
+    keys = sum(value_count(keyed.store, part, "keys") for part in parts)
+    keyed.memory = 20_000
+    refused = estimate(keyed, ["links/paragraphs"], sample=50)["refused"]
+    with pytest.raises(DoesNotFit) as told:
+        keyed.run(["links/paragraphs"])
+    assert refused[0] in str(told.value)
+    assert f"{keys:,} keys" in refused[0]
+    again = estimate(keyed, ["links/paragraphs"], sample=50, again=True)["refused"][0]
+    expected = int(str(re.search(r"([\d,]+) keys", again)[1]).replace(",", ""))
+    assert expected == pytest.approx(keys, rel=0.25)
 
 
 @pytest.fixture

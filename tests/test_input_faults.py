@@ -874,12 +874,16 @@ READ_AS_TEXT = [
 
 
 @pytest.mark.parametrize("stage", READ_AS_TEXT, ids=lambda stage: stage.name)
-def test_the_time_of_a_stage_grows_with_the_text_whatever_stands_there(stage):
-    config = stage.config(**json.loads((EXAMPLES / f"{stage.name}@{stage.version}.json").read_text())["config"])
+def test_the_time_of_a_stage_grows_with_the_text_whatever_stands_there(stage, tmp_path):
+    example = json.loads((EXAMPLES / f"{stage.name}@{stage.version}.json").read_text())
+    config = stage.config(**example["config"])
     reads = stage.reads_for(config)
     if not {"text", "url"} & set(reads) or not set(reads) <= set(DOCUMENT.names):
         pytest.skip("reads what other stages wrote")
-    function = stage.make(config)
+    model = [str(tmp_path / stage.train.file)] if stage.train is not None else []
+    if stage.train is not None:
+        stage.train.fit(config, example["learns"], str(tmp_path), 0)
+    function = stage.make(config, *model)
 
     def seconds(text):
         given = {"text": text, "url": f"http://a.test/{text}"}

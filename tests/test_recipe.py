@@ -170,3 +170,160 @@ def test_a_pattern_may_start_above_a_folder_that_is_not_made_yet(tmp_path: Path)
     (tmp_path / "crawl" / "2026-09" / "a.jsonl").write_text('{"text": "One."}\n')
     text, _ = draft(str(tmp_path / "project"), uri="../crawl/*/*.jsonl", use="jsonl", name="web")
     assert 'snapshot: "{parent}"' in text  # the pattern leaves the folder open, also while there is only one
+
+
+AROUND: dict[str, Any] = {
+    "filters": {
+        **GOOD["filters"],
+        "long": {"use": "in_range", "column": "words_words", "min": 9},
+        "plain": {"use": "in_range", "column": "word_statistics.words", "min": 9},
+        "chosen": {"preset": "gopher", "scorers": {"word_statistics": "words"}},
+    },
+    "rewrite": {"seen": {"use": "remove_spans", "column": "seen_removed"}},
+    "selection": {"use": "rehydrate", "column": "near_cluster_size"},
+}
+
+
+@pytest.mark.parametrize(
+    ("scorers", "linkers", "told"),
+    [
+        ({"words": {"use": "word_statistcs"}}, {}, "scorers.words.use: "),
+        ({"words": {**GOOD["scorers"]["words"], "speed": 1}}, {}, "scorers.words.speed: "),
+        ({"words": 7}, {}, "scorers.words: "),
+        ({}, {"near": {"use": "minhsh"}}, "linkers.near.use: "),
+        ({}, {"near": {"use": "minhash", "bands": "many"}}, "linkers.near.bands: "),
+        ({}, {"near": {"use": "minhash", "keep": "best:words_wrods"}}, "linkers.near.keep: "),
+        (
+            {"words": {"use": "word_statistcs"}},
+            {"near": {"use": "minhash", "keep": "best:words_words"}},
+            "scorers.words",
+        ),
+        ({}, {"seen": {"use": "lines", "ovr": 6}}, "linkers.seen.ovr: "),
+    ],
+)
+def test_a_mistake_in_a_scorer_or_linker_is_the_only_one_told(scorers, linkers, told):
+    everything = {"near": {"use": "minhash"}, "seen": {"use": "lines"}, "same": {"use": "exact"}, **linkers}
+    found = problems(scorers={**GOOD["scorers"], **scorers}, linkers=everything, **AROUND)
+    assert found.startswith(told)
+    assert "\n" not in found
+
+
+def test_a_column_of_nobody_is_told_beside_a_mistake_in_a_scorer():
+    told = problems(
+        scorers={**GOOD["scorers"], "words": 7}, filters={"x": {"use": "is_absent", "column": "nera_duplicate_of"}}
+    )
+    assert "filters.x: reads 'nera_duplicate_of', which no stage writes. Did you mean 'near_duplicate_of'?" in told
+
+
+def test_a_source_in_error_is_no_unknown_source():
+    told = problems(
+        sources={**GOOD["sources"], "web": {"use": "jsnl", "uri": "x"}},
+        scorers={**GOOD["scorers"], "quality": {"use": "fasttext_quality", "positives": "r", "negatives": "web"}},
+    )
+    assert "sources.web.use" in told
+    assert "learns from" not in told
+
+
+TYPED: dict[str, Any] = {
+    "scorers": {
+        **GOOD["scorers"],
+        "language": {"use": "langid_language"},
+        "c4": {"use": "c4"},
+        "private": {"use": "pii"},
+        "robots": {"use": "robots"},
+    },
+    "linkers": {"near": {"use": "minhash"}, "seen": {"use": "lines"}},
+}
+CUTS = {"min": {"en": 0.5}, "column": "language_score"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ({"use": "in_range", "column": "language_label", "min": 1}, "'language_label' holds string. For texts"),
+        ({"use": "in_range", "column": "robots_allowed", "min": 1}, "'robots_allowed' holds bool. For texts and flags"),
+        ({"use": "in_range", "column": "date", "min": 1}, "'date' holds timestamp"),
+        ({"use": "in_range_by", "by": "words_words", **CUTS}, "groups by a column of texts, and 'words_words'"),
+        ({"use": "top_share", "column": "near_cluster", "share": 0.5}, "Columns that fit: near_cluster_size, "),
+        ({"use": "in_quantiles", "column": "host", "high": 0.5}, "in_quantiles compares numbers"),
+        ({"use": "in_quantiles", "column": "words_words", "by": "words_mean", "high": 0.5}, "words_mean"),
+        ({"use": "near_median_by", "column": "language_label", "by": "language_label"}, "near_median_by"),
+        ({"use": "one_of", "column": "language_label", "values": ["en", False]}, "False is none. In YAML, quote no"),
+        ({"use": "one_of", "column": "words_words", "values": ["9"]}, "holds uint32, and '9' is none"),
+        ({"use": "one_of", "column": "seen_removed", "values": ["9"]}, "and '9' is none. Columns that fit: "),
+    ],
+)
+def test_a_filter_says_which_columns_have_a_type_it_takes(rule, told):
+    found = problems(**TYPED, filters={"x": rule})
+    assert found.startswith("filters.x: ")
+    assert told in found
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize("use", ["remove_spans", "replace_spans", "redact"])
+@pytest.mark.parametrize("column", ["words_words", "c4_removed", "private_found", "seen_copies"])
+def test_a_rewriter_takes_only_spans_of_its_kind(use, column):
+    more = {"replacement": " "} if use == "replace_spans" else {}
+    rewrite = {"x": {"use": use, "column": column, **more}}
+    if column == ("private_found" if use == "redact" else "c4_removed"):
+        assert recipe(**TYPED, rewrite=rewrite).rewrite[0].config.column == column
+        return
+    found = problems(**TYPED, rewrite=rewrite)
+    assert found.startswith(f"rewrite.x: {use} takes ")
+    assert f"'{column}' holds " in found
+    assert ("private_found." if use == "redact" else "c4_odd_breaks") in found.split("Columns that fit")[1]
+
+
+def test_a_selection_takes_whole_numbers_by_texts():
+    by = {"use": "rehydrate", "column": "near_cluster_size", "by": "language_label"}
+    assert recipe(**TYPED, selection=by).experiments[0].selection.reads == ("near_cluster_size", "language_label")
+    told = problems(**TYPED, selection={**by, "column": "language_score", "by": "language_score"})
+    assert told.startswith("selection: ")
+    told = problems(**TYPED, selection={"use": "rehydrate", "column": "language_score"})
+    assert "whole numbers, and 'language_score' holds float. Columns that fit: " in told
+    assert "near_cluster_size" in told
+    assert "'words_words' holds uint32" in problems(**TYPED, selection={**by, "by": "words_words"})
+
+
+def test_absence_is_asked_of_columns_of_any_type():
+    for column in ("seen_removed", "date", "locator", "robots_allowed", "words_words"):
+        assert recipe(**TYPED, filters={"x": {"use": "is_absent", "column": column}}).experiments[0].rules
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"keep": "oldest"}, "linkers.near.keep: first, newest or best:COLUMN is meant (got 'oldest')."),
+        ({"after": "gopher"}, "linkers.near.after: a list is meant, such as [gopher] (got 'gopher')."),
+        ({"after": ["copy"]}, "filter 'copy' does not look at a document alone: it reads links (near_duplicate_of), "),
+        (
+            {"after": ["best"]},
+            "filter 'best' does not look at a document alone: it compares documents with each other.",
+        ),
+        ({"after": ["sound", "wrong"]}, "filters.wrong: reads 'words_wrods', which no stage writes."),
+        ({"after": ["other"]}, "linkers.near.after: no filter is labelled 'other'."),
+    ],
+)
+@pytest.mark.parametrize("experiments", [{}, {"raw": {"filters": {}}}])
+def test_a_linker_says_what_is_wrong_with_its_policy_and_with_what_it_waits_for(settings, told, experiments):
+    filters = {
+        **GOOD["filters"],
+        "best": {"use": "top_share", "column": "words_words", "share": 0.5},
+        "sound": {"use": "in_range", "column": "words_words", "min": 9},
+    }
+    if "wrong" in settings.get("after", ()):
+        filters["wrong"] = {"use": "in_range", "column": "words_wrods", "min": 9}
+    found = problems(linkers={"near": {"use": "minhash", **settings}}, filters=filters, experiments=experiments)
+    assert told in found
+    assert "\n" not in found
+
+
+def test_a_linker_waits_for_every_rule_of_a_preset():
+    linker = recipe(linkers={"near": {"use": "minhash", "after": ["gopher"]}}).linkers[0]
+    assert [rule.label for rule in linker.after] == [f"gopher.{name}" for name in presets()["gopher"]["rules"]]
+
+
+def test_an_experiment_in_error_is_no_unknown_base():
+    told = problems(base="a", experiments={"a": {"mixture": {"tokens": -1}}, "b": {}})
+    assert told.startswith("mixture.tokens")
+    assert "\n" not in told

@@ -20,6 +20,7 @@ from factory.recipes.export import export
 from factory.recipes.funnel import funnels
 from factory.recipes.load import check_recipe
 from factory.recipes.workspace import Workspace
+from factory.reports import terminal
 from factory.stages.selectors.rehydrate import Rehydrate, fit, pooled, rehydrate, repeats_of, smoothed
 from factory.storage.parts import read_part
 from factory.storage.tokens import TokenFile, TokenWriter
@@ -325,8 +326,33 @@ def test_an_exported_corpus_says_how_often_to_take_each_document(made, tmp_path)
     files = [pa.parquet.read_table(path) for path in (tmp_path / "out").rglob("*.parquet")]
     written = {row["doc_id"]: row["repeats"] for file in files for row in file.to_pylist()}
     assert written == {row["doc_id"]: row["repeats"] for row in selected(workspace)}
+    assert "380 with repeats" in str(terminal.exported(corpus))
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
     plain = export(workspace, "once", str(tmp_path / "plain"))
+    assert "with repeats" not in str(terminal.exported(plain))
     assert "copies" not in plain
+
+
+def test_copies_that_an_experiment_keeps_are_taken_once_beside_the_document_that_stands_for_them(made):
+    folder, workspace = made
+    keeping = workspace_of(
+        folder,
+        name="keeping",
+        selection=SELECTION,
+        filters={"long": {"use": "in_range", "column": "words_words", "min": 10}},
+    )
+    keeping.run(["selection"])
+    kept = {1: 8, 2: 20, 3: 32, 4: 12}  # clusters
+    weights = (1, 2, 10, 1)
+    stand = {row["doc_id"]: row["repeats"] for row in selected(workspace)}
+    rows = selected(keeping)
+    assert len(rows) == sum(size * clusters for size, clusters in kept.items())
+    for row in rows:
+        assert row["repeats"] == stand.get(row["doc_id"], 1)
+    planned = sum(
+        clusters * (weight + size - 1) for (size, clusters), weight in zip(kept.items(), weights, strict=True)
+    )
+    assert sum(row["repeats"] for row in rows) == planned == keeping.need("selection", "base").notes["documents"]["web"]
 
 
 def test_a_recipe_that_only_curates_repeats_what_it_exports(made, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tiny_project import tiny  # noqa: F401
 
+from factory.execution.local import LocalExecutor
 from factory.recipes.load import load_recipe
 from factory.recipes.report import gather, write_report
 from factory.recipes.workspace import Workspace
@@ -148,3 +149,36 @@ def test_the_terminal_gets_no_escape_sequence_of_a_document() -> None:
         printed = console.export_text()
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", printed)
     assert "[red]x[/red]" in printed, "what looks like markup is text"
+
+
+def test_a_recipe_without_tokens_shows_its_benchmarks_and_nothing_of_tokens(tmp_path: Path) -> None:
+    from test_contamination import write_project
+
+    recipe = write_project(tmp_path, documents=8)
+    long = "documents_without_items_of_quizzes"
+    recipe.write_text(recipe.read_text().replace("  clean:", f"  {long}:", 1).replace("  clean: {}", f"  {long}: {{}}"))
+    with Workspace(load_recipe(str(recipe)), LocalExecutor(1)) as workspace:
+        workspace.run()
+        page = render(data := gather(workspace))
+    assert Tags(page).open == []
+    (found,) = data["contamination"]
+    kept = {name: tasks["quiz"]["kept"] for name, tasks in found["experiments"].items()}
+    assert kept == {"raw": 5, long: 0}
+    assert 'href="#contamination"' in page
+    assert f"kept by {long}" in page
+    assert re.search(r"<td>quiz</td>.*>21<.*>20<.*>5<.*>25.0%<.*>5<", page)
+    assert "quiz:" in page[page.index('id="contamination"') :]
+    assert not re.search(r"\btokens\b|#mixture|#leaderboard|#losses", page)
+    assert f">{long}</text>" in page, "the label beside a bar is whole"
+
+
+def test_a_report_says_that_rewriting_leaves_nothing_of_the_benchmarks(tmp_path: Path) -> None:
+    from test_contamination import write_project
+
+    recipe = write_project(tmp_path, documents=8)
+    with Workspace(load_recipe(str(recipe)), LocalExecutor(1)) as workspace:
+        workspace.run()
+    recipe.write_text(recipe.read_text() + "rewrite: {leaks: {use: remove_spans, column: leaks_removed}}\n")
+    data = gather(Workspace(load_recipe(str(recipe))))
+    assert data["contamination"][0]["experiments"]["raw"]["quiz"] == {"kept": 5, "left": 0}
+    assert "of the kept items none is left in a text" in render(data)

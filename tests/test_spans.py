@@ -79,15 +79,72 @@ def test_keep_and_over_say_how_many_go(tmp_path, keep, over, gone):
     assert sum(bool(row["removed"]) for row in links["a"]) == gone
 
 
-def test_a_line_that_a_document_repeats_is_reduced_to_one_and_counts_once(tmp_path):
+def test_with_within_remove_a_line_that_a_document_repeats_is_reduced_to_one_and_counts_once(tmp_path):
     write_snapshot(tmp_path, "a", [("A refrain of a song\n" * 9) + sentence(1), sentence(2), "short\nshort\nshort\n"])
-    links, notes = run(tmp_path, use="lines", keep="none", over=1)
+    links, notes = run(tmp_path, use="lines", keep="none", over=1, within="remove")
     rows = {row["text"][:5]: row for row in links["a"]}
     assert text_left(rows["A ref"]) == "A refrain of a song\n" + sentence(1)
     assert rows["A ref"]["copies"] == 1
     assert rows["short"]["removed"] == []
     assert rows["short"]["copies"] is None
-    assert notes["a"]["removed_pieces"] == 8
+    assert rows["A ref"]["pieces_left"] == 2
+    assert notes["a"]["removed_pieces"] == notes["a"]["removed_pieces_within"] == 8
+    assert notes["a"]["removed_bytes"] == notes["a"]["removed_bytes_within"] == 8 * len("A refrain of a song\n")
+
+
+LOOP = "    while True:  # again\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "copies_left", "within"),
+    [
+        ({}, [3, 3, 3, 1, 0], 0),
+        ({"within": "remove"}, [1, 1, 1, 1, 0], 6),
+        ({"over": 3}, [3, 0, 0, 0, 0], 0),
+        ({"over": 3, "within": "remove"}, [1, 0, 0, 0, 0], 2),
+        ({"over": 3, "keep": "none"}, [0, 0, 0, 0, 0], 0),
+        ({"over": 3, "keep": "none", "within": "remove"}, [0, 0, 0, 0, 0], 0),
+    ],
+)
+def test_repeats_within_a_document_go_with_their_line_or_by_themselves_when_asked(
+    tmp_path, settings, copies_left, within
+):
+    # Ids are hashes: where a first document is elected all that have the line are alike.
+    texts = [f"{LOOP}{sentence((i, 0))}\n{LOOP * 2}" for i in range(4)] + [sentence(4)]
+    if not settings or settings == {"within": "remove"}:
+        texts[3] = f"{LOOP}{sentence(3)}"
+    write_snapshot(tmp_path, "a", texts, parts=2)
+    links, notes = run(tmp_path, use="lines", **settings)
+    left = [text_left(row).count(LOOP) for row in links["a"]]
+    assert sorted(left, reverse=True) == copies_left
+    lines = [row["text"].count("\n") + (not row["text"].endswith("\n")) for row in links["a"]]
+    gone = [row["text"].count(LOOP) - count for row, count in zip(links["a"], left, strict=True)]
+    assert [row["pieces_left"] for row in links["a"]] == [whole - one for whole, one in zip(lines, gone, strict=True)]
+    assert notes["a"]["pieces"] == sum(lines)
+    assert notes["a"]["removed_pieces"] == sum(gone)
+    assert notes["a"]["removed_pieces_within"] == within
+    assert notes["a"]["removed_bytes_within"] == within * len(LOOP)
+    assert notes["a"]["removed_bytes"] == sum(gone) * len(LOOP)
+
+
+def test_within_makes_no_keys_again(tmp_path):
+    write_snapshot(tmp_path, "a", [LOOP * 3 + sentence(1)])
+    kept, _ = run(tmp_path, use="lines")
+    with workspace_of(tmp_path, use="lines", within="remove") as workspace:
+        assert {outcome.node.kind for outcome in workspace.run(["links"]) if outcome.made} == {"links"}
+        assert [links["a"][0]["removed_bytes"] for links in (kept, links_of(workspace))] == [0, 2 * len(LOOP)]
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), max_size=7), min_size=1, max_size=5))
+@settings(deadline=None)
+def test_a_repeat_names_the_piece_it_repeats(texts):
+    for lines, row in zip(texts, keys_of("lines", *map("\n".join, texts), min_chars=1), strict=True):
+        text = "\n".join(lines)
+        pieces = [text[span["start"] : span["end"]].strip() for span in row["spans"]]
+        assert pieces == list(dict.fromkeys(lines))
+        again = [text[span["start"] : span["end"]].strip() for span in row["repeats"]]
+        assert [pieces[number] for number in row["repeat_of"]] == again
+        assert len(pieces) + len(again) == len(lines)
 
 
 def test_code_and_displayed_mathematics_stay():

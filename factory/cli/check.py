@@ -6,15 +6,16 @@ from factory.core.errors import RecipeError
 
 def command(recipe: RecipePath = DEFAULT_RECIPE, store: StorePlace = None, as_json: Json = False) -> None:
     """Check a recipe and the files it names; report every problem at once. Nothing is made."""
-    from factory.recipes.init import missing_files
+    from factory.recipes.init import missing_files, wrong_files
 
     workspace = open_workspace(recipe, store)
     missing = [
         f"{place}: there is no such file. Put it there, or change the line."
         for place in missing_files(workspace.recipe)
     ]
-    if missing:
-        raise RecipeError(missing)
+    problems = [*missing, *wrong_files(workspace.recipe)]
+    if problems:
+        raise RecipeError(problems)
     files = sum(len(found) for sources in workspace.inputs.values() for found in sources.values())
     labels = [experiment.label for experiment in workspace.recipe.experiments]
     datasets = len(workspace.graph)

@@ -4,15 +4,16 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from factory.core.columns import Refusal
 from factory.core.config import Config
 from factory.core.errors import FactoryError, suggest
-from factory.core.stage import KINDS, Columns, Stage, Training
+from factory.core.stage import KINDS, Columns, Files, Stage, Training
 
 Make = TypeVar("Make", bound=Callable[..., Any])
 
@@ -37,6 +38,8 @@ def register(
     links: str = "documents",
     paths: Callable[[Any], tuple[str, ...]] | None = None,
     join_settings: tuple[str, ...] = (),
+    check: Callable[[Any, Files], Iterable[str]] | None = None,
+    takes: Callable[[Any], Iterable[tuple[str, Refusal]]] | None = None,
 ) -> Callable[[Make], Make]:
     """Put the decorated factory into the catalogue under its kind, which is the folder its module lies in."""
 
@@ -65,7 +68,9 @@ def register(
             links if kind == "linker" else "",
             paths,
             join_settings,
-            doc,
+            doc=doc,
+            check=check,
+            takes=takes,
         )
         return make
 

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
 
+from factory.core.columns import Refusal
 from factory.core.config import Config
 
 BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch]
@@ -57,7 +58,9 @@ class Stage:
     release decides the output; the installed versions are part of the identity. `links`, on a linker, is the join that turns
     its keys into columns (see `factory.core.links`), and `join_settings` are those of its settings that only the join reads:
     changing them makes no keys again. `paths(config)` is like `files`, for local files too large to be handed over as bytes:
-    `make`, and the training's `fit`, get `paths=paths`.
+    `make`, and the training's `fit`, get `paths=paths`. `check(config, files)`, on a stage with `files`, says everything that is
+    wrong with those given to it. `takes(config)`, on a stage that reads columns the recipe names, says of which types they
+    may be (see `factory.core.columns`); a column it does not name may be of any.
     """
 
     name: str
@@ -75,9 +78,14 @@ class Stage:
     paths: Callable[[Any], tuple[str, ...]] | None = None
     join_settings: tuple[str, ...] = ()
     doc: str = ""
+    check: Callable[[Any, Files], Iterable[str]] | None = None
+    takes: Callable[[Any], Iterable[tuple[str, Refusal]]] | None = None
 
     def reads_for(self, config: Config) -> tuple[str, ...]:
         return self.reads(config) if callable(self.reads) else self.reads
+
+    def takes_for(self, config: Config) -> tuple[tuple[str, Refusal], ...]:
+        return tuple(self.takes(config)) if self.takes is not None else ()
 
     def packages_for(self, config: Config) -> dict[str, str | None]:
         """The installed versions of the libraries that decide the output; None for one that is not installed."""

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from factory.core.columns import numbers_for
 from factory.core.errors import FactoryError
 
 Counts = npt.NDArray[np.int64]
@@ -26,10 +27,8 @@ def share_column(parts: Counts, wholes: Counts, valid: Flags) -> pa.Array:
 
 def numbers(column: pa.Array, name: str, asked_by: str) -> tuple[npt.NDArray[Any], Flags]:
     """The values of a column of numbers, and which are there: neither null nor not a number."""
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        raise FactoryError(
-            f"{asked_by} compares numbers, and column '{name}' holds {column.type}. For texts and flags use one_of."
-        )
+    if refused := numbers_for(asked_by)(name, column.type):
+        raise FactoryError(refused)
     present: Flags = ~column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
     filled = column.fill_null(0) if column.null_count else column
     return filled.to_numpy(zero_copy_only=False), present

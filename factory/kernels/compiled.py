@@ -21,7 +21,7 @@ from numba.core import event
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_IMPORTED = re.compile(rb"^\s*from factory\.kernels\.(\w+) import", re.MULTILINE)
+_IMPORTED = re.compile(rb"^[ \t]{0,40}from factory\.kernels\.(\w{1,80}) import", re.MULTILINE)
 
 
 def kernel(function: Function) -> Function:

@@ -41,13 +41,13 @@ _CC_NET_PUNCTUATION = "，。、„”“«»１」「《》´∶：？！（）
 class Lines(NamedTuple):
     """Line l is bytes `begins[l]` to `ends[l]` of its text; those of text i are `starts[i]` up to `starts[i + 1]`.
 
-    `repeats[l]`: an earlier line of the text has the same key.
+    `same[l]`: the first line of the text that has its key, l itself where no earlier one has.
     """
 
     begins: Places
     ends: Places
     keys: Hashes
-    repeats: Flags
+    same: Integers
     starts: Integers
 
 
@@ -70,10 +70,10 @@ def hash_lines(view: TextView, *, least: int, cc_net: bool) -> Lines:
     keys = np.empty(room, np.uint64)
     most = _hash_lines(*view, character_classes(), table, table[:128].copy(), least, cc_net, starts, begins, ends, keys)
     made = int(starts[-1])
-    repeats = np.zeros(made, np.bool_)
+    same = np.empty(made, np.int64)
     size = 1 << (2 * int(most) + 15).bit_length()
-    _find_repeats(keys, starts, np.zeros(size, np.uint64), np.zeros(size, np.int64), repeats)
-    return Lines(begins[:made], ends[:made], keys[:made], repeats, starts)
+    _find_repeats(keys, starts, np.zeros(size, np.uint64), np.zeros(size, np.int64), same)
+    return Lines(begins[:made], ends[:made], keys[:made], same, starts)
 
 
 def hash_passages(view: TextView, ends: Integers, starts: Integers) -> Passages:
@@ -301,17 +301,19 @@ def _finished(value: np.uint64) -> np.uint64:
 
 
 @bare_kernel
-def _find_repeats(keys: Hashes, starts: Integers, table: Hashes, stamps: Integers, repeats: Flags) -> None:
+def _find_repeats(keys: Hashes, starts: Integers, table: Hashes, lines: Integers, same: Integers) -> None:
+    # A slot holds a line, counted from 1; one of an earlier text counts as empty.
     for text in range(starts.size - 1):
         size = np.int64(16)
         while size < 2 * (starts[text + 1] - starts[text]):
             size *= 2
         for line in range(starts[text], starts[text + 1]):
             slot = np.int64(keys[line] & np.uint64(size - 1))
-            while stamps[np.uintp(slot)] == text + 1 and table[np.uintp(slot)] != keys[line]:
+            while lines[np.uintp(slot)] > starts[text] and table[np.uintp(slot)] != keys[line]:
                 slot = (slot + 1) & (size - 1)
-            repeats[line] = stamps[np.uintp(slot)] == text + 1
-            stamps[np.uintp(slot)], table[np.uintp(slot)] = text + 1, keys[line]
+            if lines[np.uintp(slot)] <= starts[text]:
+                lines[np.uintp(slot)], table[np.uintp(slot)] = line + 1, keys[line]
+            same[line] = lines[np.uintp(slot)] - 1
 
 
 @bare_kernel

@@ -2,7 +2,8 @@
 
 `keys`: one 64-bit hash a piece. A text has *units*, `spans` (byte ranges) or `lengths` (bytes of units that follow each
 other from the text's beginning); piece i is the units from i on, as many as there are more units than pieces, and one.
-`text_bytes` is what shares are of. Optional: `repeats`, ranges that go in any case; `words` of each unit.
+`text_bytes` is what shares are of. Optional: `repeats`, ranges that say what a piece of
+their text says, with the number of that piece among those of the text in `repeat_of`; `words` of each unit.
 """
 
 import numpy as np

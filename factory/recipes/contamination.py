@@ -1,9 +1,11 @@
 """What of the benchmarks is in a corpus: per benchmark, with the spans that matched; and how far such a report can be trusted.
 
 In: what a scorer `contamination` stored beside the documents, the decisions of an experiment, and the benchmarks' files as
-they were when it ran. Out: plain data. An item is *matched* when it is in a document by the scorer's rule, and *kept* when
-the experiment keeps such a document. `planted` puts items into documents of the corpus, in memory, and says how many the
-very same function finds; `spans` and `ordinary` are for judging what it finds where nothing was planted.
+they were when it ran. Out: plain data. An item is *matched* when it is in a document by the scorer's rule, *kept* when the
+experiment keeps such a document, and *left* when it is still in such a text after the recipe's `rewrite`: none is where a
+rewriter cuts out what the scorer found, as evaluations count (`factory.recipes.steps.evaluations.cut_out`). `planted` puts
+items into documents of the corpus, in memory, and says how many the very same function finds; `spans` and `ordinary` are for
+judging what it finds where nothing was planted.
 """
 
 import random
@@ -22,6 +24,7 @@ from factory.core.manifest import Part
 from factory.recipes.lookup import Current, Place
 from factory.recipes.recipe import Use
 from factory.recipes.references import make_stage, pin_stage, read_texts
+from factory.recipes.steps.evaluations import cut_out
 from factory.recipes.workspace import Workspace
 from factory.stages.benchmarks import Item
 from factory.stages.scorers.contamination import Index, build
@@ -78,7 +81,43 @@ def contamination_report(
         if name not in current.snapshots:
             raise FactoryError(f"No snapshot is named '{name}'.{suggest(name, current.snapshots)}")
     chosen = experiment or workspace.recipe.base
-    return [_report(workspace, current, use, chosen, examples, snapshots) for use in scorers(workspace)]
+    return [
+        _report(workspace, current, use, load_index(workspace, use), chosen, examples, snapshots)
+        for use in scorers(workspace)
+    ]
+
+
+def contamination_by_experiment(
+    workspace: Workspace, current: Current, *, examples: int = 3, experiments: int = 12
+) -> list[dict[str, Any]]:
+    """The same for the first experiments, the base before others: `experiments`, by name items `kept` and `left` by task.
+
+    A scorer that has not run on these benchmarks has its `scorer` and a `problem`.
+    """
+    labels = [item.label for item in workspace.recipe.experiments]
+    labels = [workspace.recipe.base, *(label for label in labels if label != workspace.recipe.base)]
+    made: list[dict[str, Any]] = []
+    for use in workspace.recipe.scorers:
+        if use.stage.name != STAGE:
+            continue
+        try:
+            index = load_index(workspace, use)
+            found = [
+                _report(workspace, current, use, index, label, 0 if number else examples, ())
+                for number, label in enumerate(labels[:experiments])
+            ]
+        except FactoryError as error:
+            made.append({"scorer": use.label, "problem": str(error)})
+            continue
+        shown = {
+            one["experiment"]: {
+                item["task"]: {"kept": item["kept"], "left": item["left"]} for item in one["benchmarks"]
+            }
+            for one in found
+            if one["experiment"] is not None
+        }
+        made.append({**found[0], "experiments": shown})
+    return made
 
 
 @dataclass
@@ -94,15 +133,21 @@ class _Found:
 
 
 def _report(
-    workspace: Workspace, current: Current, use: Use, experiment: str, examples: int, snapshots: Sequence[str]
+    workspace: Workspace,
+    current: Current,
+    use: Use,
+    index: Index,
+    experiment: str,
+    examples: int,
+    snapshots: Sequence[str],
 ) -> dict[str, Any]:
-    index = load_index(workspace, use)
     tasks = [item.task for item in index.items]
     names = list(dict.fromkeys(tasks))
     owner = np.array([names.index(task) for task in tasks])
     found = {name: _Found() for name in names}
     counts = dict.fromkeys(("documents", "contaminated", "kept", "kept_contaminated", "cut"), 0)
     known = pin_stage(use.stage, use.config, workspace.recipe.folder)
+    cut = use.label in cut_out(workspace.recipe)
     decided = False
     for snapshot, document in current.documents():
         if snapshots and snapshot not in snapshots:
@@ -122,10 +167,17 @@ def _report(
         "rule": index.config.rule,
         "experiment": experiment if decided else None,
         **counts,
+        "rewritten": cut,
+        "left_contaminated": _left(counts["kept_contaminated"], cut=cut) if decided else None,
         "items": len(index.items),
         "testable": sum(not why for why in index.untested),
-        "benchmarks": [_benchmark(current, name, found[name], index, decided) for name in names],
+        "benchmarks": [_benchmark(current, name, found[name], index, decided, cut=cut) for name in names],
     }
+
+
+def _left(kept: int, *, cut: bool) -> int:
+    """How many of the kept ones are still there when the texts have been rewritten."""
+    return 0 if cut else kept
 
 
 def _kept(current: Current, experiment: str, snapshot: str, document: Part) -> Any:
@@ -192,7 +244,7 @@ def _count_items(lists: pa.Array, kept: Any, names: Sequence[str], owner: Any, f
             one.kept_documents += len(np.unique(rows[staying]))
 
 
-def _benchmark(current: Current, task: str, found: _Found, index: Index, decided: bool) -> dict[str, Any]:
+def _benchmark(current: Current, task: str, found: _Found, index: Index, decided: bool, *, cut: bool) -> dict[str, Any]:
     numbers = [number for number, item in enumerate(index.items) if item.task == task]
     untested = [(index.items[number].name, index.untested[number]) for number in numbers if index.untested[number]]
     testable = len(numbers) - len(untested)
@@ -208,9 +260,11 @@ def _benchmark(current: Current, task: str, found: _Found, index: Index, decided
         "matched": len(found.matched),
         "share": len(found.matched) / testable if testable else None,
         "kept": len(found.kept) if decided else None,
+        "left": _left(len(found.kept), cut=cut) if decided else None,
         "much": bool(testable) and len(found.matched) / testable > MUCH,
         "documents": found.documents,
         "kept_documents": found.kept_documents if decided else None,
+        "left_documents": _left(found.kept_documents, cut=cut) if decided else None,
         "longest": histogram,
         "untested": len(untested),
         "untested_items": [{"item": name, "why": why} for name, why in untested[:SHORT_SHOWN]],

@@ -1,5 +1,8 @@
 """What linkers found, to be looked at: how many copies there are, how large clusters get, and what the largest hold.
 
+Documents without keys (a filter of `after` drops them, or they have no text) were compared with nothing: shares are of those
+linked. Where some snapshots are asked for, documents are theirs and the sizes of clusters are those among all snapshots.
+
 In: links and the documents they stand beside, part by part. Out: plain data. Numbers are counted from the rows themselves.
 Clusters are counted by the leading 64 bits of their names, in as many passes as keep a pass within `PASS_ROWS`; which
 members are shown does not depend on parts: those with the smallest ids, and an id is a hash. How much alike members are
@@ -9,7 +12,7 @@ Broder, 1997); a low one shows that a cluster hangs together only link by link.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +39,7 @@ HOSTS = 5
 MOST_HOSTS = 100_000  # counted apart in one cluster; beyond, the rare ones are let go
 MOST_TEXT = 200_000  # characters that are compared of a text
 LINE = 120
-SHARE = 0.01  # of all documents in one cluster: a warning
+SHARE = 0.01  # of all linked documents in one cluster: a warning
 FEWEST = 10  # members of a cluster that is warned of
 ALIKE = 0.5  # mean similarity under which a cluster looks like a chain
 PIECES = 20
@@ -98,7 +101,8 @@ class _Beside:
 
 
 def _report(current: Current, use: LinkerUse, snapshots: Sequence[str], largest: int) -> dict[str, Any]:
-    beside = list(_beside(current, use.label, snapshots))
+    whole = list(_beside(current, use.label))
+    beside = [item for item in whole if not snapshots or item.snapshot in snapshots]
     rows = sum(item.document.rows for item in beside)
     head: dict[str, Any] = {
         "label": use.label,
@@ -113,39 +117,66 @@ def _report(current: Current, use: LinkerUse, snapshots: Sequence[str], largest:
     if not beside:
         return head
     manifests = [found for name in head["snapshots"] if (found := current.find("links", use.label, name)) is not None]
-    if use.stage.links == "documents":
-        return {**head, **_clusters(current, use, beside, rows, largest)}
-    if use.stage.links == "neighbours":
-        return {**head, **_neighbours(current, beside, rows)}
+    if use.stage.links in ("documents", "neighbours"):
+        head["linked"] = linked = _linked(current, use.label, beside)
+        of = rows if linked is None else linked
+        if use.stage.links == "neighbours":
+            return {**head, **_neighbours(current, beside, of)}
+        head["cluster_snapshots"] = sorted({item.snapshot for item in whole})
+        return {**head, **_clusters(current, use, whole, beside, of, largest)}
     return {**head, **_removed(current, use.stage.links, beside, manifests)}
 
 
-def _beside(current: Current, label: str, snapshots: Sequence[str] = ()) -> Iterator[_Beside]:
+def _beside(current: Current, label: str) -> Iterator[_Beside]:
     for snapshot, document in current.documents():
         part = current.beside("links", label, snapshot, document)
-        if part is not None and (not snapshots or snapshot in snapshots):
+        if part is not None:
             yield _Beside(snapshot, document, part)
+
+
+def _linked(current: Current, label: str, beside: Iterable[_Beside]) -> int | None:
+    """Documents that have keys, all that can be alike to others; None where links do not note it and keys are gone."""
+    found = 0
+    for item in beside:
+        noted = item.links.notes.get("linked")
+        if noted is None:
+            part = current.beside("keys", label, item.snapshot, item.document)
+            if part is None:
+                return None
+            lengths = [
+                pc.list_value_length(batch.column("keys"))
+                for batch in iterate_part(current.workspace.store, part, ["keys"], 1 << 16)
+            ]
+            noted = sum(pc.sum(pc.greater(own, 0)).as_py() or 0 for own in lengths)
+        found += noted
+    return found
 
 
 # --- clusters
 
 
-def _clusters(current: Current, use: LinkerUse, beside: Sequence[_Beside], rows: int, largest: int) -> dict[str, Any]:
-    copies, clustered = _count(current, beside)
+def _clusters(
+    current: Current, use: LinkerUse, whole: Sequence[_Beside], beside: Sequence[_Beside], rows: int, largest: int
+) -> dict[str, Any]:
+    """Of the documents of `beside`, `rows` of which are linked: how large their clusters are among the `whole`."""
+    copies, _ = _count(current, beside)
+    _, clustered = _count(current, whole)
+    looked_at = {item.document.path for item in beside}
     documents: Counter[int] = Counter()
     clusters: Counter[int] = Counter()
-    top: list[tuple[int, int]] = []
-    for names, sizes in _sizes(current, beside, clustered):
+    top: list[tuple[int, int, int]] = []
+    for names, sizes, own in _sizes(current, whole, looked_at, clustered):
         for index, (low, high) in enumerate(SIZES):
             inside = (sizes >= low) & (sizes <= (high or np.iinfo(np.int64).max))
             clusters[index] += int(inside.sum())
-            documents[index] += int(sizes[inside].sum())
+            documents[index] += int(own[inside].sum())
         order = np.lexsort((names, -sizes))[:largest]
-        top = sorted([*top, *((-int(sizes[at]), int(names[at])) for at in order if sizes[at] > 1)])[:largest]
+        found = ((-int(sizes[at]), int(names[at]), int(own[at])) for at in order if sizes[at] > 1)
+        top = sorted([*top, *found])[:largest]
     alone = rows - sum(documents.values())
     documents[0] += alone
     clusters[0] += alone
-    shown = _details(current, use, beside, [(name, -size) for size, name in top], rows)
+    shown = _details(current, use, whole, {name: _Cluster(-size, own) for size, name, own in top}, rows)
     return {
         "duplicates": copies,
         "share": copies / rows if rows else None,
@@ -173,26 +204,35 @@ def _count(current: Current, beside: Iterable[_Beside]) -> tuple[int, int]:
     return copies, clustered
 
 
-def _sizes(current: Current, beside: Sequence[_Beside], clustered: int) -> Iterator[tuple[Names, Counts]]:
-    """Clusters with their numbers of members among these documents; each pass holds a range of names."""
+def _sizes(
+    current: Current, whole: Sequence[_Beside], looked_at: Container[str], clustered: int
+) -> Iterator[tuple[Names, Counts, Counts]]:
+    """Clusters that have members in the parts looked at: how many in all, and there; each pass holds a range of names."""
     store = current.workspace.store
     passes = max(1, -(-clustered // PASS_ROWS))
     for turn in range(passes):
         found: list[Names] = []
+        here: list[Names] = []
         stands: list[Names] = []
-        for item in beside:
+        for item in whole:
             for batch in iterate_part(store, item.links, ["duplicate_of", "cluster"], 1 << 16):
                 named = batch.filter(batch.column("cluster").is_valid())
                 names = leading_bits(named.column("cluster"))
                 inside = (names >> np.uint64(32)) * np.uint64(passes) >> np.uint64(32) == turn
                 found.append(names[inside])
+                here += found[-1:] if item.document.path in looked_at else []
                 stands.append(names[inside & named.column("duplicate_of").is_null().to_numpy(zero_copy_only=False)])
         names, sizes = _tally(np.concatenate([np.empty(0, np.uint64), *found]))
+        some, counts = _tally(np.concatenate([np.empty(0, np.uint64), *here]))
+        own = np.zeros_like(sizes)
+        own[np.searchsorted(names, some)] = counts
         missing = np.setdiff1d(names, np.concatenate([np.empty(0, np.uint64), *stands]))
         # A document that was alone when its snapshot was linked bears no cluster, and may stand for later ones.
-        for alone in _alone(current, beside) if len(missing) else ():
-            sizes += np.isin(names, np.intersect1d(alone, missing))
-        yield names, sizes
+        for item in whole if len(missing) else ():
+            joined = np.isin(names, np.intersect1d(_alone(current, item), missing))
+            sizes += joined
+            own += joined if item.document.path in looked_at else 0
+        yield names[own > 0], sizes[own > 0], own[own > 0]
 
 
 def _tally(names: Names) -> tuple[Names, Counts]:
@@ -202,12 +242,11 @@ def _tally(names: Names) -> tuple[Names, Counts]:
     return ordered[begins], np.diff(np.append(begins, len(ordered))).astype(np.int64)
 
 
-def _alone(current: Current, beside: Iterable[_Beside]) -> Iterator[Names]:
+def _alone(current: Current, item: _Beside) -> Names:
     """The ids of documents without a cluster."""
-    for item in beside:
-        clusters = read_part(current.workspace.store, item.links, ["cluster"]).column("cluster")
-        ids = read_part(current.workspace.store, item.document, ["doc_id"]).column("doc_id")
-        yield leading_bits(ids.filter(clusters.is_null()).combine_chunks())
+    clusters = read_part(current.workspace.store, item.links, ["cluster"]).column("cluster")
+    ids = read_part(current.workspace.store, item.document, ["doc_id"]).column("doc_id")
+    return leading_bits(ids.filter(clusters.is_null()).combine_chunks())
 
 
 def leading_bits(ids: pa.Array) -> Names:
@@ -227,6 +266,7 @@ class _Cluster:
     """One of the largest clusters, as it is read off part by part."""
 
     size: int
+    own: int  # members in the snapshots that are looked at
     name: str = ""
     hosts: Counter[str] = field(default_factory=Counter)
     dropped_hosts: bool = False
@@ -262,25 +302,19 @@ def _counted(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def _details(
-    current: Current, use: LinkerUse, beside: Sequence[_Beside], top: Sequence[tuple[int, int]], rows: int
+    current: Current, use: LinkerUse, whole: Sequence[_Beside], found: Mapping[int, _Cluster], rows: int
 ) -> list[dict[str, Any]]:
     """What the clusters of these names hold."""
-    found = {name: _Cluster(size) for name, size in top}
-    for item in beside if found else ():
+    for item in whole if found else ():
         for name, table in _members(current, item, np.array(sorted(found), np.uint64)):
             one = found[name]
             one.name = one.name or str(table.column("cluster")[0])
             one.add(item.snapshot, item.document, table)
     apart = np.array(sorted(name for name, one in found.items() if one.stands is None), np.uint64)
-    # Who stands may lie in a snapshot that is not looked at, or have been alone when its own was linked.
-    for item in _beside(current, use.label) if len(apart) else ():
-        looked_at = any(other.document.path == item.document.path for other in beside)
+    # Who stands may have been alone when its snapshot was linked.
+    for item in whole if len(apart) else ():
         for name, table in _named(current, item, apart):
-            one = found[name]
-            if looked_at:
-                one.add(item.snapshot, item.document, table)
-            else:
-                one.stands = _placed(table.to_pylist()[0], item.snapshot, item.document)
+            found[name].add(item.snapshot, item.document, table)
     texts = _texts(current, [row for one in found.values() for row in (one.stands, *one.others) if row is not None])
     return [_shown(use, one, texts, rows) for one in found.values()]
 
@@ -321,8 +355,8 @@ def _shown(use: LinkerUse, one: _Cluster, texts: Mapping[tuple[str, int], str], 
     alike = _similarities(use, stands, [text for _, text in others])
     mean = float(np.mean(known)) if (known := [value for value in alike if value is not None]) else None
     warnings = []
-    if one.size >= FEWEST and one.size > SHARE * rows:
-        warnings.append(f"holds {one.size / rows:.1%} of all documents")
+    if one.size >= FEWEST and one.own > SHARE * rows:
+        warnings.append(f"holds {one.own / rows:.1%} of all documents linked")
     if mean is not None and mean < ALIKE:
         warnings.append(
             f"its members are {mean:.2f} alike to the one that stands for them on average (of {len(known)} compared): "
@@ -331,7 +365,8 @@ def _shown(use: LinkerUse, one: _Cluster, texts: Mapping[tuple[str, int], str], 
     return {
         "cluster": one.name,
         "size": one.size,
-        "share": one.size / rows,
+        "documents": one.own,
+        "share": one.own / rows,
         "hosts": len(one.hosts),
         "hosts_at_least": one.dropped_hosts,
         "top_hosts": [
@@ -497,10 +532,11 @@ def _removed(current: Current, join: str, beside: Sequence[_Beside], manifests: 
     names = ["removed_bytes", "removed_share", "copies" if join == "spans" else "seen_share"]
     edges = np.array(SHARES)
     shares: Counts = np.zeros(len(edges) - 1, np.int64)
-    removed = touched = most = 0
+    removed = touched = most = linked = 0
     for item in beside:
         for batch in iterate_part(current.workspace.store, item.links, names, 1 << 16):
             bytes_gone = batch.column("removed_bytes")
+            linked += len(bytes_gone) - bytes_gone.null_count
             removed += pc.sum(bytes_gone).as_py() or 0
             gone = pc.fill_null(pc.greater(bytes_gone, 0), False)
             touched += pc.sum(gone).as_py() or 0
@@ -508,8 +544,9 @@ def _removed(current: Current, join: str, beside: Sequence[_Beside], manifests: 
             shares += np.histogram(share, edges)[0]
             if join == "spans":
                 most = max(most, pc.max(batch.column("copies")).as_py() or 0)
-    text_bytes = _text_bytes(current, beside)
+    text_bytes = _text_bytes(beside)
     found: dict[str, Any] = {
+        "linked": linked,
         "touched": touched,
         "removed_bytes": removed,
         "text_bytes": text_bytes,
@@ -520,11 +557,24 @@ def _removed(current: Current, join: str, beside: Sequence[_Beside], manifests: 
         ],
         "pieces": _pieces(manifests),
     }
-    return {**found, "most_copies": most} if join == "spans" else {**found, **_paragraphs(manifests)}
+    if join == "spans":
+        return {**found, "most_copies": most, **_split(beside)}
+    return {**found, **_paragraphs(manifests)}
 
 
-def _text_bytes(current: Current, beside: Sequence[_Beside]) -> int:
-    return sum(item.document.notes.get("text_bytes", 0) for item in beside)
+def _text_bytes(beside: Sequence[_Beside]) -> int:
+    """Of the documents linked, where their links note it; else of all."""
+    return sum(item.links.notes.get("text_bytes", item.document.notes.get("text_bytes", 0)) for item in beside)
+
+
+def _split(beside: Sequence[_Beside]) -> dict[str, dict[str, int]]:
+    """What goes because documents share it, and what because one repeats it, of pieces that may repeat within one."""
+    notes = [item.links.notes for item in beside]
+    if not all("removed_bytes_within" in own for own in notes):
+        return {}
+    total = {name: sum(own[f"removed_{name}"] for own in notes) for name in ("bytes", "pieces")}
+    within = {name: sum(own[f"removed_{name}_within"] for own in notes) for name in total}
+    return {"across": {name: total[name] - within[name] for name in total}, "within": within}
 
 
 def _paragraphs(manifests: Sequence[Manifest]) -> dict[str, int]:

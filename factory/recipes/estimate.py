@@ -5,6 +5,7 @@ there is counted, not estimated. Every number has a range: twice the relative st
 least a fifth, and half where there is nothing to compare. What cannot be tried on a sample is null and named.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from factory.recipes import limits
 from factory.recipes.graph import Node
 from factory.recipes.trial import LEAST_SPREAD, UNKNOWN_SPREAD, Found, Rate, run_trial
 from factory.recipes.workspace import Status, Workspace
-from factory.storage.parts import ROW_GROUP_BYTES
+from factory.storage.parts import ROW_GROUP_BYTES, value_count
 from factory.storage.store import Store
 
 SAMPLE = 500
@@ -56,11 +57,11 @@ def estimate(
     todo = [node for node in chosen if again or states[node.name].state != "cached"]
     found = _try(workspace, todo, states, sample, again=again) if todo else Found()
     amounts = {name: _amount(workspace, name, states, found, again=again) for name in workspace.inputs}
-    asked = [_link_needs(workspace, node, amounts, found) for node in todo if node.kind == "links"]
+    asked = [_link_needs(workspace, node, amounts, states, found, again=again) for node in todo if node.kind == "links"]
     needs = {item.node.name: item for item in asked if item is not None}
     lines = [_line(workspace, node, states[node.name], amounts, found, needs) for node in todo]
     workers = workspace.executor.workers
-    totals = _totals(workspace, lines, list(needs.values()), workers)
+    totals = _totals(workspace, lines, list(needs.values()), amounts, found)
     refused = limits.problems(
         workspace.recipe,
         workspace.store,
@@ -70,7 +71,8 @@ def estimate(
         free=free,
     )
     local = isinstance(workspace.executor, LocalExecutor)
-    warning = limits.memory_warning(workers, workspace.memory) if needs and local else None
+    asked_for = limits.memory_warning(workers, workspace.memory) if needs and local else None
+    warnings = [asked_for, limits.unsure(workspace.recipe, needs.values(), workspace.memory)]
     return {
         "recipe": workspace.recipe.name,
         "store": workspace.store.url,
@@ -81,7 +83,7 @@ def estimate(
         "memory": workspace.memory,
         "machine_memory": limits.machine_memory(),
         "free": free(workspace.store.root) if workspace.store.local else None,
-        "warnings": [warning] if warning else [],
+        "warnings": [text for text in warnings if text],
         "refused": refused,
         "exit_code": DoesNotFit.exit_code if refused else 0,
     }
@@ -147,16 +149,31 @@ def _fresh(manifest: Manifest | None, node: Node, inputs: Mapping[str, Sequence[
 
 
 def _link_needs(
-    workspace: Workspace, node: Node, amounts: Mapping[str, Amount], found: Found
+    workspace: Workspace,
+    node: Node,
+    amounts: Mapping[str, Amount],
+    states: Mapping[str, Status],
+    found: Found,
+    *,
+    again: bool,
 ) -> limits.LinkNeeds | None:
-    keys_per_row = found.keys_per_row.get(node.label)
-    if keys_per_row is None:
-        return None
-    rows = round(sum(amounts[name].rows for name in limits.exchanged(workspace.recipe, node)))
-    keys = round(rows * keys_per_row)
-    needs = limits.join_needs(workspace.recipe, node.label, rows, keys, workspace.memory)
-    fixed = limits.join_needs(workspace.recipe, node.label, 0, 0, workspace.memory)
-    return limits.LinkNeeds(node, rows, keys, needs, fixed.memory, 0)
+    """What links need, of the keys that are there; of those that are not, as many as the sample lets expect."""
+    recipe, sampled = workspace.recipe, found.keys.get(node.label)
+    keys, most, rows = 0.0, 0.0, 0.0
+    for snapshot in limits.exchanged(recipe, node):
+        amount, state = amounts[snapshot], states.get(f"keys/{node.label}@{snapshot}")
+        rows += amount.rows
+        if state is not None and state.state == "cached" and state.manifest is not None and not again:
+            there = sum(value_count(workspace.store, part, "keys") for part in state.manifest.parts)
+            keys, most = keys + there, most + there
+        elif sampled is None:
+            return None
+        else:
+            expected = (amount.text if sampled.by_text else amount.rows) * sampled.each
+            keys, most = keys + expected, most + expected * (1 + sampled.spread) * (1 + amount.spread)
+    needs = limits.join_needs(recipe, node.label, round(rows), round(keys), workspace.memory)
+    fixed = limits.join_needs(recipe, node.label, 0, 0, workspace.memory)
+    return limits.LinkNeeds(node, round(rows), round(keys), needs, fixed.memory, 0, math.ceil(most))
 
 
 def _line(
@@ -195,7 +212,7 @@ def _line(
     rate = found.rates.get((node.kind, node.label))
     if rate is None:
         return {**line, "unknown": found.unknown.get((node.kind, node.label), "nothing to try it on")}
-    return {**line, **_making(workspace, node, own, amounts, rate, needs.get(node.name))}
+    return {**line, **_making(workspace, node, own, amounts, rate, needs.get(node.name), found.documents)}
 
 
 def _reading(own: Amount, found: Found) -> dict[str, Any]:
@@ -218,6 +235,7 @@ def _making(
     amounts: Mapping[str, Amount],
     rate: Rate,
     needs: limits.LinkNeeds | None,
+    sampled: int,
 ) -> dict[str, Any]:
     """Any other dataset, from the rate of its step."""
     scope = [own] if own else list(amounts.values())
@@ -225,7 +243,8 @@ def _making(
         scope = list(amounts.values())  # all are linked again for each snapshot
     units = sum((amount.text if node.kind in BY_TEXT else amount.rows) * amount.fresh for amount in scope)
     if node.kind == "models":
-        units = min(units, float(_learns_from(workspace, node.label)))
+        rows = sum(amount.rows for amount in scope)
+        units = _learns(workspace, node.label, rows) / max(_learns(workspace, node.label, sampled), 1) or 1.0
     written = sum(
         (amount.text if node.kind in BY_TEXT else amount.rows) * amount.fresh for amount in ([own] if own else scope)
     )
@@ -255,13 +274,14 @@ def _token_bytes(workspace: Workspace, label: str) -> float:
     return float(mixture.config.model_dump()["tokens"] * width)
 
 
-def _learns_from(workspace: Workspace, label: str) -> int:
-    """The most documents a model learns from."""
+def _learns(workspace: Workspace, label: str, rows: float) -> float:
+    """The most documents a model learns from where there are so many, with those in files of its own."""
     recipe = workspace.recipe
     if label == "tokenizer" and recipe.tokenizer is not None:
-        return recipe.tokenizer.documents
+        return min(rows, recipe.tokenizer.documents)
     use = next(use for use in (*recipe.scorers, *recipe.linkers) if use.label == label)
-    return sum(item.documents for item in use.stage.train.samples(use.config)) if use.stage.train is not None else 0
+    samples = use.stage.train.samples(use.config) if use.stage.train is not None else ()
+    return float(sum(item.documents if item.uri is not None else min(rows, item.documents) for item in samples))
 
 
 def _range(value: float, spread: float) -> dict[str, float]:
@@ -283,12 +303,18 @@ def _last(manifest: Manifest | None) -> dict[str, Any] | None:
 
 
 def _totals(
-    workspace: Workspace, lines: Sequence[Mapping[str, Any]], needs: Sequence[limits.LinkNeeds], workers: int
+    workspace: Workspace,
+    lines: Sequence[Mapping[str, Any]],
+    needs: Sequence[limits.LinkNeeds],
+    amounts: Mapping[str, Amount],
+    found: Found,
 ) -> dict[str, Any]:
-    start = sum(line["start_seconds"] or 0.0 for line in lines)
-    cpu = {end: _sum(lines, "cpu_seconds", end) + start * workers for end in ("value", "low", "high")}
+    workers = workspace.executor.workers
+    start = _start(lines, amounts, found.boot, workers)
+    cpu = {end: _sum(lines, "cpu_seconds", end) + start[end] for end in ("value", "low", "high")}
     peaks = [line["memory"] for line in lines if line["memory"] is not None]
     return {
+        "start_seconds": start,
         "cpu_seconds": cpu,
         "wall_seconds": {end: amount / workers for end, amount in cpu.items()},
         "memory": max(peaks, key=lambda item: item["value"], default=None),
@@ -296,6 +322,27 @@ def _totals(
         "exchange": limits.exchange_peak(workspace.recipe, needs),
         "without": [line["name"] for line in lines if line["unknown"] is not None],
     }
+
+
+def _start(
+    lines: Sequence[Mapping[str, Any]], amounts: Mapping[str, Amount], boot: float, workers: int
+) -> dict[str, float]:
+    """What workers take until they make something: once each for every step, whatever the snapshots. Nothing to compare it with.
+
+    A step starts in as many workers as it has parts for.
+    """
+    seconds: dict[str, float] = {}
+    parts: dict[str, int] = {}
+    for line in lines:
+        if line["start_seconds"] is None:
+            continue
+        step, _, snapshot = line["name"].partition("@")
+        seconds[step] = max(seconds.get(step, 0.0), line["start_seconds"])
+        own = [amounts[snapshot]] if snapshot in amounts else [] if line["kind"] == "models" else amounts.values()
+        parts[step] = parts.get(step, 0) + max(1, sum(amount.parts for amount in own))
+    started = max((min(workers, number) for number in parts.values()), default=0)
+    total = boot * started + sum(taken * min(workers, parts[step]) for step, taken in seconds.items())
+    return _range(total, UNKNOWN_SPREAD)
 
 
 def _sum(lines: Sequence[Mapping[str, Any]], name: str, end: str) -> float:

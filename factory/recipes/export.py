@@ -25,7 +25,7 @@ from factory.recipes.steps.apply import batches
 from factory.recipes.steps.rewriting import rewriter
 from factory.recipes.workspace import Workspace
 from factory.storage.parts import find_part, finish_part, read_aligned, read_part, write_file, write_part
-from factory.storage.store import Store
+from factory.storage.store import TEMPORARY, Store
 
 FORMATS = ("parquet", "jsonl")
 CORPUS = "corpus.json"
@@ -74,6 +74,8 @@ def export(workspace: Workspace, experiment: str, to: str, form: str = "parquet"
             for part in made
         ],
     }
+    if target.local:  # the folder in which files were written
+        target.delete_temporaries([f"{target.root}/{TEMPORARY}scratch/part"])
     target.put(CORPUS, json.dumps(corpus, indent=1, sort_keys=True).encode())
     return {**corpus, "to": target.url, "written": len(tasks)}
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from factory.core.errors import InputError
 from factory.core.fingerprint import fingerprint
 from factory.core.links import LINK_COLUMNS
 from factory.core.manifest import dataset_name
@@ -109,13 +110,21 @@ def column_owners(recipe: Recipe) -> dict[str, tuple[str, str, str]]:
     return owners
 
 
+def pin_use(use: Use, folder: str) -> dict[str, dict[str, str]]:
+    """What pins the files a use of a stage names; raises InputError that says where the recipe names one that is not there."""
+    try:
+        return pin_stage(use.stage, use.config, folder)
+    except InputError as error:
+        raise InputError(f"{use.stage.kind}s.{use.label}: {error}") from error
+
+
 def asked_in(recipe: Recipe) -> list[Use]:
     """The scorers that look for items of the recipe's own evaluation tasks: those that read the same files."""
     scorers = [use for use in recipe.scorers if use.stage.name == CONTAMINATION]
     if not scorers or not recipe.evaluate:
         return []
     tasks = set(pin_files([task.config.uri for task in recipe.evaluate], recipe.folder).values())
-    pinned = {use.label: pin_stage(use.stage, use.config, recipe.folder) for use in scorers}
+    pinned = {use.label: pin_use(use, recipe.folder) for use in scorers}
     return [
         use
         for use in scorers
@@ -184,7 +193,7 @@ class _Builder:
             ]
             spec = {**self.keyed(use), "train": use.stage.train.version, "samples": samples, "seed": self.recipe.seed}
             if use.stage.paths is not None:
-                spec["files"] = pin_stage(use.stage, use.config, self.recipe.folder)
+                spec["files"] = pin_use(use, self.recipe.folder)
             sources = [item["source"] for item in samples if isinstance(item["source"], str)]
             upstream = {dataset_name("documents", "", self.first_of(source)) for source in sources}
             nodes.append(
@@ -196,7 +205,7 @@ class _Builder:
         """What decides a stage's output: its settings, and the content of the files they name."""
         if use.stage.files is None and use.stage.paths is None:
             return use.identity
-        return {**use.identity, "files": pin_stage(use.stage, use.config, self.recipe.folder)}
+        return {**use.identity, "files": pin_use(use, self.recipe.folder)}
 
     def keyed(self, use: Use) -> dict[str, Any]:
         """The settings that decide what a stage writes beside documents: without those that only its join reads."""

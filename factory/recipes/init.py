@@ -16,7 +16,7 @@ from factory.core.registry import stages
 from factory.recipes.inputs import SNAPSHOT
 from factory.recipes.load import LABEL, check_recipe
 from factory.recipes.recipe import Recipe
-from factory.recipes.references import matching_files
+from factory.recipes.references import matching_files, problems_of
 from factory.recipes.yaml import read_yaml
 
 ENDINGS = {
@@ -109,6 +109,17 @@ def missing_files(recipe: Recipe) -> list[str]:
             paths = [*use.stage.files_for(use.config), *(sample.uri for sample in samples if sample.uri is not None)]
             named.update({f"{section}.{use.label}: {path}": path for path in paths})
     return [place for place, path in named.items() if not _is_there(path, recipe.folder)]
+
+
+def wrong_files(recipe: Recipe) -> list[str]:
+    """What is wrong with the content of files that stages read, where a stage can tell: the setting's place and the problem."""
+    rules = [rule for experiment in recipe.experiments for rule in experiment.rules]
+    told: dict[str, None] = {}
+    for section, uses in (("scorers", recipe.scorers), ("linkers", recipe.linkers), ("filters", rules)):
+        for use in uses:
+            found = problems_of(use.stage, use.config, recipe.folder)
+            told.update(dict.fromkeys(f"{section}.{use.label}: {problem}" for problem in found))
+    return list(told)
 
 
 def _is_there(path: str, folder: str) -> bool:

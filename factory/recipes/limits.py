@@ -28,6 +28,8 @@ from factory.storage.store import Store
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 ROW_BYTES = 8  # of links, at least: the place of a row, compressed
 
+ROUNDS = 50
+NAMED = 3
 TOLERANCE = 1.1  # pieces are not all of one size
 # Joins that exchange, under scope `incremental`, the keys of a snapshot alone: of earlier ones they keep an index.
 INDEXED = ("documents", "spans")
@@ -45,6 +47,7 @@ class LinkNeeds:
     needs: Needs
     fixed: int  # of the memory, what a task holds whatever the data
     written: int
+    most: int = 0  # keys there may be, where `keys` is expected from a sample
 
 
 def machine_memory() -> int:
@@ -153,10 +156,12 @@ def problems(
     found = [
         f"{item.node.name} needs {size(item.needs.memory)} of memory in one task, even cut into "
         f"{item.needs.splits:,} pieces ({item.rows:,} documents, {item.keys:,} keys), and --memory allows "
-        f"{size(memory)}. Run with --memory {_asked(item.needs.memory)}, or {_instead(recipe, item, memory)}."
+        f"{size(memory)}."
         for item in items
-        if item.needs.memory - item.fixed > memory * TOLERANCE
+        if not _fits(item.needs, item.fixed, memory)
     ]
+    if found:
+        found.append(_advice(recipe, items, memory))
     exchanged = exchange_peak(recipe, items)
     written = sum(item.written for item in items) if outputs is None else outputs
     if store.local and exchanged + written > (there := free(store.root)):
@@ -174,10 +179,48 @@ def problems(
     return found
 
 
+def unsure(recipe: Recipe, items: Iterable[LinkNeeds], memory: int) -> str | None:
+    """Said where links fit with the keys that are expected, and would not with as many as there may be."""
+    items = list(items)
+    enough = {item.node.name: _enough(recipe, item, memory) for item in items if _fits(item.needs, item.fixed, memory)}
+    close = [name for name, asked in enough.items() if asked > memory]
+    if not close:
+        return None
+    return (
+        f"{', '.join(close[:NAMED])}{' and others' if len(close) > NAMED else ''} may need more than --memory allows, "
+        f"if there are more keys than the sample has. Enough is --memory {-(-max(enough.values()) >> 20)}MiB."
+    )
+
+
 def refuse(found: list[str], *, made: str = "Nothing was made.") -> None:
     """Raise DoesNotFit with every problem."""
     if found:
         raise DoesNotFit(" ".join(["This cannot fit.", *found, made]))
+
+
+def _fits(needs: Needs, fixed: int, memory: int) -> bool:
+    return needs.memory - fixed <= memory * TOLERANCE
+
+
+def _advice(recipe: Recipe, items: Iterable[LinkNeeds], memory: int) -> str:
+    """One --memory that is enough for all links, and what would do instead for those that are refused."""
+    asked, instead = memory, []
+    for item in items:
+        if not _fits(item.needs, item.fixed, memory):
+            instead.append(_instead(recipe, item, memory))
+        asked = max(asked, _enough(recipe, item, memory))
+    return f"Run with --memory {-(-asked >> 20)}MiB, or {' and '.join(dict.fromkeys(instead))}."
+
+
+def _enough(recipe: Recipe, item: LinkNeeds, memory: int) -> int:
+    """Memory that links fit into with some room, with all the keys there may be: larger pieces of them ask for more again."""
+    keys = max(item.keys, item.most)
+    for _ in range(ROUNDS):
+        needs = join_needs(recipe, item.node.label, item.rows, keys, memory)
+        if _fits(needs, item.fixed, memory):
+            break
+        memory = max(needs.memory * 11 // 10, memory)
+    return memory
 
 
 def _instead(recipe: Recipe, item: LinkNeeds, memory: int) -> str:
@@ -185,9 +228,5 @@ def _instead(recipe: Recipe, item: LinkNeeds, memory: int) -> str:
     shards = getattr(recipe.linker(item.node.label).config, "shards", None)
     if shards is None:
         return "link fewer documents (scope: snapshot)"
-    return f"deal them to more shards, which know nothing of each other (shards: {-(-shards * item.needs.memory // memory)})"
-
-
-def _asked(memory: int) -> str:
-    """A size to ask for, a little above."""
-    return f"{-(-memory * 11 // 10 >> 20)}MiB"
+    wanted = -(-shards * item.needs.memory // memory)
+    return f"deal those of {item.node.label} to more shards, which know nothing of each other (shards: {wanted})"

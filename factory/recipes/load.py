@@ -1,5 +1,6 @@
 """From a recipe file to a checked Recipe: every problem found is reported at once, before anything runs."""
 
+import difflib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, ValidationError
 
+from factory.core.columns import is_number
 from factory.core.config import config_problems
 from factory.core.errors import FactoryError, RecipeError, suggest
 from factory.core.registry import find_stage, stages
@@ -57,6 +59,7 @@ SECTIONS = (
 EXPERIMENT_SECTIONS = ("filters", "selection", "mixture")
 PRESET_SECTIONS = ("name", "source", "scorers", "rules")
 DEFAULT_PART_BYTES = 64 << 20
+MOST_NAMED = 12  # columns in a message
 NO_TOKENIZER = "none"
 
 
@@ -85,6 +88,9 @@ def check_recipe(data: Any, *, folder: str, store: str | None = None) -> Recipe:
 class _Checker:
     folder: str
     problems: list[str] = field(default_factory=list)
+    # Scorers and linkers that are in error themselves, by label: the stage each means, None where nobody can tell. What they
+    # would write is not known, so nothing that asks for it is called wrong.
+    broken: dict[str, str | None] = field(default_factory=dict)
 
     def recipe(self, data: Any, store: str | None) -> Recipe | None:
         if not isinstance(data, Mapping):
@@ -93,29 +99,36 @@ class _Checker:
             )
             return None
         self.known_keys("recipe", data, SECTIONS)
-        sources = [self.source(label, item) for label, item in self.section(data, "sources").items()]
+        given = self.section(data, "sources")
+        sources = [self.source(label, item) for label, item in given.items()]
         if not sources:
             self.problems.append("sources: at least one source is needed.")
         extract = [
             self.use("extractor", f"extract[{i}]", "extract", item)
             for i, item in enumerate(self.sequence(data, "extract"))
         ]
-        scorers = [
-            self.use("scorer", f"scorers.{label}", label, item) for label, item in self.section(data, "scorers").items()
-        ]
-        filters = self.section(data, "filters")
-        linkers = [
-            self.linker(label, item, _present(scorers), filters)
-            for label, item in self.section(data, "linkers").items()
-        ]
-        self.learn_from_known(_present(scorers), _present(linkers), [source.label for source in _present(sources)])
+        scorers = []
+        for label, item in self.section(data, "scorers").items():
+            scorers.append(self.use("scorer", f"scorers.{label}", label, item))
+            if scorers[-1] is None:
+                self.broken[label] = _meant("scorer", item)
+        linking, linkers = self.section(data, "linkers"), list[LinkerUse]()
+        for label, item in linking.items():
+            linker = self.linker(label, item, _present(scorers))
+            if linker is None:
+                self.broken[label] = _meant("linker", item)
+            else:
+                linkers.append(linker)
+        linkers = self.waiting(linkers, linking, _present(scorers), self.section(data, "filters"))
+        self.learn_from_known(_present(scorers), linkers, list(given))
         curates = data.get("tokenizer") == NO_TOKENIZER
-        experiments = self.experiments(data, _present(scorers), _present(linkers), mixes=not curates)
+        experiments = self.experiments(data, _present(scorers), linkers, mixes=not curates)
         base = data.get("base", experiments[0].label if experiments else "")
-        if experiments and base not in [experiment.label for experiment in experiments]:
-            labels = [experiment.label for experiment in experiments]
+        written = data.get("experiments")
+        labels = [str(label) for label in written or ("base",)] if isinstance(written or {}, Mapping) else []
+        if experiments and base not in labels:
             self.problems.append(f"base: no experiment is named '{base}'.{suggest(str(base), labels)}")
-        rewrite = self.rewriters(data, _present(scorers), _present(linkers))
+        rewrite = self.rewriters(data, _present(scorers), linkers)
         tokenizer = None if curates else self.values(Tokenizer, "tokenizer", self.section(data, "tokenizer"))
         proxy = self.values(Proxy, "proxy", self.section(data, "proxy"))
         if proxy and proxy.scale not in SCALES:
@@ -152,7 +165,7 @@ class _Checker:
             sources=tuple(_present(sources)),
             extract=tuple(_present(extract)),
             scorers=tuple(_present(scorers)),
-            linkers=tuple(_present(linkers)),
+            linkers=tuple(linkers),
             rewrite=tuple(rewrite),
             tokenizer=tokenizer,
             proxy=proxy,
@@ -194,50 +207,62 @@ class _Checker:
             **{key: own[key] for key in ("uri", "base", "every", "limit_files") if key in own},
         )
 
-    def linker(self, label: str, item: Any, scorers: list[Use], filters: Mapping[str, Any]) -> LinkerUse | None:
+    def linker(self, label: str, item: Any, scorers: list[Use]) -> LinkerUse | None:
         where = f"linkers.{label}"
         # Who stands for a cluster is the recipe's to say; what a linker of another join keeps is a setting of its own.
         elects = not isinstance(item, Mapping) or _elects(item.get("use"))
         outer = ("scope", "keep") if elects else ("scope",)
         own = self.take(where, item, {**dict.fromkeys(outer, str), "after": list})
+        if own is not None:
+            own.pop("after", None)  # once all linkers are known: see `waiting`
         use = self.use("linker", where, label, item, leave_out=(*outer, "after"))
         if own is None or use is None:
             return None
-        after = self.before_linking(where, own.pop("after", []), scorers, filters)
         try:
-            linker = LinkerUse(label=label, stage=use.stage, config=use.config, after=after, **own)
+            linker = LinkerUse(label=label, stage=use.stage, config=use.config, **own)
         except ValidationError as error:
             self.problems += config_problems(where, error, LinkerUse)
             return None
         if linker.best is not None:
-            scored = {name: kind for use in scorers for name, kind in use.columns.items() if _is_number(kind)}
+            scored = {name: kind for use in scorers for name, kind in use.columns.items() if is_number(kind)}
             if linker.best not in scored:
-                self.problems.append(
-                    f"{where}.keep: '{linker.best}' is no column of numbers that a scorer writes.{suggest(linker.best, scored)}"
-                )
+                if not self.is_of_broken(linker.best):
+                    known = suggest(linker.best, scored)
+                    self.problems.append(
+                        f"{where}.keep: '{linker.best}' is no column of numbers that a scorer writes.{known}"
+                    )
                 return None
         return linker
 
-    def before_linking(
-        self, where: str, labels: list[Any], scorers: list[Use], filters: Mapping[str, Any]
-    ) -> tuple[Rule, ...]:
-        """The rules a document has to pass to be linked: filters of the base that look at one document alone."""
-        columns, rules = available_columns(scorers, []), list[Rule]()
-        for label in labels:
-            if not isinstance(label, str) or label not in filters:
-                self.problems.append(f"{where}.after: no filter is labelled '{label}'.{suggest(str(label), filters)}")
-                continue
-            known = len(self.problems)
-            found = self.rules(label, filters[label], columns, scorers)
-            if len(self.problems) > known or any(rule.stage.fit is not None for rule in found):
-                del self.problems[known:]
+    def waiting(
+        self, linkers: list[LinkerUse], data: Mapping[str, Any], scorers: list[Use], filters: Mapping[str, Any]
+    ) -> list[LinkerUse]:
+        """The linkers with the rules of `after`: those a document has to pass to be linked, of one document alone each."""
+        columns = available_columns(scorers, linkers)
+        links = {name for linker in linkers for name in linker.columns}
+        made = []
+        for linker in linkers:
+            where, rules = f"linkers.{linker.label}.after", list[Rule]()
+            for label in data[linker.label].get("after") or ():
+                if not isinstance(label, str) or label not in filters:
+                    self.problems.append(f"{where}: no filter is labelled '{label}'.{suggest(str(label), filters)}")
+                    continue
+                # A mistake in the filter is told where the filter stands; as an experiment may tell it again, once.
+                found = self.rules(label, filters[label], columns, scorers)
+                read = [name for rule in found for name in rule.reads if name in links]
+                if read:
+                    why = f"reads links ({', '.join(dict.fromkeys(read))}), which are made after it"
+                elif any(rule.stage.fit is not None for rule in found):
+                    why = "compares documents with each other"
+                else:
+                    rules += found
+                    continue
                 self.problems.append(
-                    f"{where}.after: filter '{label}' does not look at a document alone (it compares documents, or reads "
-                    "links), or is wrong itself. Name filters that read columns of scorers and of documents."
+                    f"{where}: filter '{label}' does not look at a document alone: it {why}. "
+                    "Name filters that read columns of scorers and of documents."
                 )
-                continue
-            rules += found
-        return tuple(rules)
+            made.append(linker.model_copy(update={"after": tuple(rules)}))
+        return made
 
     def learn_from_known(self, scorers: list[Use], linkers: list[LinkerUse], sources: list[str]) -> None:
         """Report the sources stages learn from that the recipe does not have."""
@@ -276,17 +301,18 @@ class _Checker:
             if isinstance(item, Mapping) and isinstance(item.get("column"), str):
                 column = resolve_column(item["column"], scorers)
                 if column not in made_columns:
-                    self.problems.append(self.unknown_column(where, item["column"], column, columns, scorers))
+                    self.unknown_column(where, item["column"], column, columns, scorers)
                     continue
                 item = {**item, "column": column}
             use = self.use("rewriter", where, label, item)
             if use is None:
                 continue
             for name in use.stage.reads_for(use.config):
-                if name not in made_columns and name not in DOCUMENT.names:
+                if name not in made_columns and name not in DOCUMENT.names and not self.is_of_broken(name):
                     self.problems.append(
                         f"{where}: reads '{name}', which no stage writes.{suggest(name, made_columns)}"
                     )
+            self.types(where, use, made_columns)
             made.append(use)
         return made
 
@@ -342,12 +368,13 @@ class _Checker:
             if isinstance(item, Mapping) and isinstance(item.get(key), str):
                 column = resolve_column(item[key], scorers)
                 if column is None or column not in columns:
-                    self.problems.append(self.unknown_column("selection", item[key], column, columns, scorers))
+                    self.unknown_column("selection", item[key], column, columns, scorers)
                     return None
                 resolved[key] = column
         use = self.use("selector", "selection", "selection", resolved)
         if use is None:
             return None
+        self.types("selection", use, columns)
         return Selection(label=use.label, stage=use.stage, config=use.config, reads=use.stage.reads_for(use.config))
 
     def mixture(self, where: str, item: Any) -> Mixture | None:
@@ -409,9 +436,9 @@ class _Checker:
         wrong = [
             f"{where}.scorers.{s}: no scorer is labelled '{v}'.{suggest(str(v), labels)}"
             for s, v in asked.items()
-            if v not in labels
+            if v not in labels and v not in self.broken
         ]
-        missing, chosen = [], [use for use in scorers if use.stage.name not in {*needs, *asked}]
+        missing, known, chosen = [], True, [use for use in scorers if use.stage.name not in {*needs, *asked}]
         for stage in dict.fromkeys([*needs, *asked]):
             settings = needs.get(stage) or {}
             fitting = [
@@ -424,6 +451,8 @@ class _Checker:
             if len(fitting) > 1:
                 names = ", ".join(use.label for use in fitting)
                 wrong.append(f"{where}: {stage} could be {names}. Choose: scorers: {{{stage}: {fitting[0].label}}}.")
+            elif not fitting and (asked.get(stage) in self.broken or self.may_be_broken(stage)):
+                known = False
             elif not fitting:
                 label = next(
                     (
@@ -441,7 +470,7 @@ class _Checker:
                 f"Add under scorers: {'; '.join(missing)}."
             )
         self.problems += wrong
-        return None if wrong else chosen
+        return None if wrong or not known else chosen
 
     def rule(self, where: str, label: str, item: Any, columns: Mapping[str, Any], scorers: list[Use]) -> Rule | None:
         own = self.take(where, item, {"source": str})
@@ -452,7 +481,7 @@ class _Checker:
             if isinstance(item.get(key), str):
                 column = resolve_column(item[key], scorers)
                 if column is None or column not in columns:
-                    self.problems.append(self.unknown_column(where, item[key], column, columns, scorers))
+                    self.unknown_column(where, item[key], column, columns, scorers)
                     return None
                 resolved[key] = column
         use = self.use("filter", where, label, resolved, leave_out=("source",), check_label=False)
@@ -460,25 +489,47 @@ class _Checker:
             return None
         reads = tuple(name for name in use.stage.reads_for(use.config) if name != "doc_id")
         for name in reads:
-            if name not in columns:
+            if name not in columns and not self.is_of_broken(name):
                 self.problems.append(
                     f"{where}: filter {use.stage.name}@{use.stage.version} reads '{name}', which no stage writes."
                     f"{suggest(name, columns)}"
                 )
+        self.types(where, use, columns)
         return Rule(label=label, stage=use.stage, config=use.config, reads=reads, source=own.get("source", ""))
 
     def unknown_column(
         self, where: str, asked: str, column: str | None, columns: Mapping[str, Any], scorers: list[Use]
-    ) -> str:
-        if column is None:
-            stage = asked.split(".")[0]
-            labels = [use.label for use in scorers if use.stage.name == stage]
-            if len(labels) > 1:
-                return f"{where}: '{asked}' could be of {', '.join(labels)}; write the label's column, such as '{labels[0]}_…'."
-            return (
+    ) -> None:
+        """Report a column that is not there, unless what would write it is in error itself."""
+        if column is not None:
+            if not self.is_of_broken(column):
+                self.problems.append(f"{where}: reads '{asked}', which no stage writes.{suggest(column, columns)}")
+            return
+        stage = asked.split(".")[0]
+        labels = [use.label for use in scorers if use.stage.name == stage]
+        if len(labels) > 1:
+            self.problems.append(
+                f"{where}: '{asked}' could be of {', '.join(labels)}; write the label's column, such as '{labels[0]}_…'."
+            )
+        elif not self.may_be_broken(stage):
+            self.problems.append(
                 f"{where}: reads '{asked}', but no scorer uses {stage}. Add one: scorers: {{words: {{use: {stage}}}}}."
             )
-        return f"{where}: reads '{asked}', which no stage writes.{suggest(column, columns)}"
+
+    def types(self, where: str, use: Use, columns: Mapping[str, pa.DataType]) -> None:
+        """Report columns of a type that the stage does not take, with those of the recipe that it does."""
+        for name, refusal in use.stage.takes_for(use.config):
+            why = refusal(name, columns[name]) if name in columns else ""
+            if why:
+                fitting = [other for other, kind in columns.items() if not refusal(other, kind)]
+                self.problems.append(f"{where}: {why}{_alike(name, fitting)}")
+
+    def is_of_broken(self, column: str) -> bool:
+        return any(column.startswith(f"{label}_") for label in self.broken)
+
+    def may_be_broken(self, stage: str) -> bool:
+        """Whether a scorer that is in error could be the one of this stage."""
+        return any(meant in (stage, None) for meant in self.broken.values())
 
     # --- pieces
 
@@ -516,7 +567,9 @@ class _Checker:
         for key, kind in own.items():
             if key in item and item[key] is not None:
                 if not isinstance(item[key], kind) or isinstance(item[key], bool):
-                    self.problems.append(f"{where}.{key}: {kind.__name__} is meant (got {item[key]!r}).")
+                    such = item[key] if isinstance(item[key], str) else "…"
+                    meant = f"a list is meant, such as [{such}]" if kind is list else f"{kind.__name__} is meant"
+                    self.problems.append(f"{where}.{key}: {meant} (got {item[key]!r}).")
                     return None
                 taken[key] = item[key]
         return taken
@@ -578,8 +631,20 @@ def _elects(stage: Any) -> bool:
         return True
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+def _meant(kind: str, item: Any) -> str | None:
+    """The stage somebody meant who wrote this: its name, or the name most like it."""
+    asked = item.get("use") if isinstance(item, Mapping) else None
+    near = difflib.get_close_matches(str(asked), [stage.name for stage in stages(kind)], n=1)
+    return near[0] if near else None
+
+
+def _alike(name: str, columns: list[str]) -> str:
+    """Columns that would do, those with the most like names first."""
+    if not columns:
+        return " The recipe has no such column."
+    ranked = sorted(columns, key=lambda other: (-difflib.SequenceMatcher(None, name, other).ratio(), other))
+    more = f" and {len(ranked) - MOST_NAMED} more" if len(ranked) > MOST_NAMED else ""
+    return f" Columns that fit: {', '.join(ranked[:MOST_NAMED])}{more}."
 
 
 def resolve_column(name: str, scorers: list[Use]) -> str | None:

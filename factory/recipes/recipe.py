@@ -1,9 +1,10 @@
 """The recipe: what a person asks for, as frozen values. Nothing here says where or how fast it runs."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from factory.core.config import Config
 from factory.core.links import LINK_COLUMNS
@@ -75,9 +76,15 @@ class LinkerUse(Use):
     """
 
     scope: Literal["incremental", "snapshot", "global"] = "incremental"
-    keep: str = Field(default="first", pattern=r"^(first|newest|best:[a-z][a-z0-9_]{0,80})$")
-
+    keep: str = "first"
     after: tuple[Rule, ...] = ()
+
+    @field_validator("keep")
+    @classmethod
+    def _is_a_policy(cls, keep: str) -> str:
+        if not re.fullmatch(r"first|newest|best:[a-z][a-z0-9_]{0,80}", keep):
+            raise ValueError("first, newest or best:COLUMN is meant")
+        return keep
 
     @property
     def best(self) -> str | None:

@@ -56,6 +56,19 @@ def pin_stage(stage: Stage, config: Config, folder: str) -> dict[str, dict[str, 
     return {**small, **large}
 
 
+def problems_of(stage: Stage, config: Config, folder: str) -> list[str]:
+    """What is wrong with the files a stage's settings name, those that are there."""
+    if stage.check is None:
+        return []
+    files: dict[str, dict[str, bytes]] = {}
+    for uri in stage.files_for(config):
+        try:
+            files[uri] = {name: _read_list(file) for name, file in _named(uri, folder).items()}
+        except InputError:
+            continue
+    return list(stage.check(config, files))
+
+
 def pinned_paths(stage: Stage, config: Config, *, pinned: Mapping[str, Mapping[str, str]], folder: str) -> Paths:
     """Where the files lie that a stage reads in place; raises InputError when one is not what was pinned."""
     found = {uri: _named(uri, folder) for uri in stage.paths_for(config)}

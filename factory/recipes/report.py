@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import factory
 from factory.core.errors import FactoryError
 from factory.core.manifest import Manifest
+from factory.recipes.contamination import contamination_by_experiment
 from factory.recipes.duplicates import duplicates
 from factory.recipes.funnel import ERROR, examples, funnels, holds
 from factory.recipes.lookup import Current, bounds
@@ -60,6 +61,8 @@ def gather(workspace: Workspace) -> dict[str, Any]:
             "store": workspace.store.url,
             "snapshots": current.snapshots,
             "experiments": [experiment.label for experiment in workspace.recipe.experiments],
+            # Without them nothing is mixed, trained or compared.
+            "has_tokens": workspace.recipe.tokenizer is not None,
         },
         "totals": {
             "documents": sum(manifest.rows for manifest in documents),
@@ -73,6 +76,7 @@ def gather(workspace: Workspace) -> dict[str, Any]:
         **_hosts(current, found),
         "domains": {manifest.label: _domains(manifest) for manifest in current.of("selection")},
         "clusters": duplicates(workspace, largest=CLUSTERS, current=current),
+        "contamination": contamination_by_experiment(workspace, current, examples=EXAMPLES),
         "labels": list(_labels(current)),
         "ledger": ledger(workspace),
         "mixtures": {manifest.label: _mixture(current, manifest) for manifest in current.of("mixture")},

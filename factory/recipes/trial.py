@@ -2,7 +2,8 @@
 
 In: records of the recipe's inputs, or documents that are there. Every step is the real one and its tasks run in one real
 worker process; measured are CPU seconds, the bytes that come to lie in the store, and the most memory held. Everything is made
-twice, of a few documents and of many: what the few take is what starting costs, what more of them take is the rate.
+twice, of a few documents and of many: what the few take is what starting costs, what more of them take is the rate. Another
+process makes each of a few documents first: loops that are compiled once on a machine are compiled there, and not timed.
 """
 
 import io
@@ -14,7 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, BinaryIO, cast
@@ -62,10 +63,10 @@ LEAST_SPREAD, UNKNOWN_SPREAD = 0.2, 0.5
 
 @dataclass(frozen=True)
 class Rate:
-    """What a unit (an input byte, a byte of text, a row) costs, and how far pieces of the sample differ from each other."""
+    """What a unit (an input byte, a byte of text, a row, a model) costs, and how far pieces of the sample differ."""
 
     cpu: float  # seconds
-    start: float  # seconds before the first unit, in each worker
+    start: float  # seconds before the first unit, in each worker: loading, not compiling
     disk: float  # bytes
     disk_start: float  # bytes whatever the units: of each part, or of the dataset
     memory: int  # bytes at its peak, with `memory_units` in one task
@@ -86,6 +87,15 @@ class Reading:
     spread: float
 
 
+@dataclass(frozen=True)
+class Keys:
+    """How many keys a linker makes: of each document, or of each byte of text where that varies less."""
+
+    each: float
+    by_text: bool
+    spread: float
+
+
 @dataclass
 class Found:
     """What a trial found. `rates` and `unknown` (with the reason) by (kind, label)."""
@@ -96,7 +106,8 @@ class Found:
     stored: float = 0.0  # bytes of documents for each byte of text
     text_per_row: float = 0.0
     rates: dict[tuple[str, str], Rate] = field(default_factory=dict)
-    keys_per_row: dict[str, float] = field(default_factory=dict)
+    keys: dict[str, "Keys"] = field(default_factory=dict)  # by linker
+    boot: float = 0.0  # CPU seconds of a worker before its first task
     unknown: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
@@ -106,6 +117,7 @@ class _Spent:
     cpu: float
     peak: int
     resting: int
+    before: float = 0.0  # CPU seconds of its process until then
 
 
 @dataclass
@@ -119,6 +131,7 @@ class _TrialBench:
     executor: Executor
     progress: Progress = field(default_factory=Silent)
     spent: list[_Spent] = field(default_factory=list)
+    warm: "_TrialBench | None" = None  # over the same store, with a process of its own whose time is not looked at
 
     def run_tasks(
         self,
@@ -131,7 +144,7 @@ class _TrialBench:
 
         def done(task: Task, found: dict[str, Any]) -> None:
             results[task.name] = found["result"]
-            self.spent.append(_Spent(task.name, found["cpu"], found["peak"], found["resting"]))
+            self.spent.append(_Spent(task.name, found["cpu"], found["peak"], found["resting"], found["before"]))
 
         for task in sorted(tasks, key=lambda task: task.weight):
             payload = {"function": task.function, "payload": task.payload}
@@ -144,7 +157,13 @@ def measured(payload: Payload, context: Context) -> dict[str, Any]:
     resting = _reset_peak()
     before = time.process_time()
     result = resolve(payload["function"])(payload["payload"], context)
-    return {"result": result, "cpu": time.process_time() - before, "peak": _peak(), "resting": resting}
+    return {
+        "result": result,
+        "cpu": time.process_time() - before,
+        "peak": _peak(),
+        "resting": resting,
+        "before": before,
+    }
 
 
 def _reset_peak() -> int:
@@ -170,8 +189,9 @@ def _peak() -> int:
 def _bench(recipe: Recipe, inputs: Inputs, memory: int) -> Iterator[_TrialBench]:
     folder = tempfile.mkdtemp(prefix="factory-trial-")
     try:
-        with LocalExecutor(1) as executor:
-            yield _TrialBench(recipe, inputs, Store(folder), memory, executor)
+        with LocalExecutor(1) as executor, LocalExecutor(1) as compiling:
+            warm = _TrialBench(recipe, inputs, Store(folder), memory, compiling)
+            yield _TrialBench(recipe, inputs, Store(folder), memory, executor, warm=warm)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -210,6 +230,7 @@ def run_trial(
             found.documents = table.num_rows
             if table.num_rows:
                 _measure(bench, found, table, snapshot, needed, ready, progress)
+            found.boot = bench.spent[0].before if bench.spent else 0.0
         finally:
             progress.finish()
     return found
@@ -266,7 +287,9 @@ def _read_source(
     for number, part in enumerate(ranges[:MOST_RANGES]):
         payload = {**shared, "part": asdict(part), "name": f"{label}-{number}", "kept": sample}
         if not number:
-            bench.run_tasks("sample", [Task("sample", f"{__name__}:read_some", {**payload, "most": FEW})])
+            for one in (bench.warm, bench):
+                if one is not None:
+                    one.run_tasks("sample", [Task("sample", f"{__name__}:read_some", {**payload, "most": FEW})])
             start = bench.spent[-1].cpu
         told = bench.run_tasks("sample", [Task("sample", f"{__name__}:read_some", payload)])["sample"]
         spent = bench.spent[-1]
@@ -357,22 +380,24 @@ def _measure(
     progress: Progress,
 ) -> None:
     rows = table.num_rows
-    few, many = (
-        _documents(bench, table.slice(0, min(FEW, rows)), snapshot, 1),
-        _documents(bench, table, snapshot, PIECES),
+    # The last rows compile, the first ones show what starting costs: the same ones would be found made.
+    last, few, many = (
+        _documents(bench, table.slice(max(min(1, rows - 1), rows - FEW)), snapshot, 1, "last"),
+        _documents(bench, table.slice(0, min(FEW, rows)), snapshot, 1, "few"),
+        _documents(bench, table, snapshot, PIECES, "many"),
     )
     text = [many.notes["text_bytes"], few.notes["text_bytes"]]
     found.text_per_row = text[0] / rows
     found.stored = sum(part.bytes for part in many.parts) / max(text[0], 1)
-    worlds: tuple[dict[str, Manifest], dict[str, Manifest]] = ({few.name: few}, {many.name: many})
+    worlds = _Worlds({last.name: last}, {few.name: few}, {many.name: many})
     for node in needed:
         progress.advance(1)
         key = node.kind, node.label
-        missing = [name for name in node.upstream if name not in worlds[1]]
+        missing = [name for name in node.upstream if name not in worlds.many]
         if node.kind == "documents":
             continue
         if node.kind == "models" and node.label in ready:
-            for world in worlds:
+            for world in (worlds.warm, worlds.few, worlds.many):
                 world[node.name] = _borrowed(bench.store, *ready[node.label])
             continue
         if node.kind not in STEPS:
@@ -388,16 +413,14 @@ def _measure(
                 found.unknown[key] = f"cannot be made of a sample: {str(error)[:160]}"
 
 
-def _documents(bench: _TrialBench, table: pa.Table, snapshot: str, pieces: int) -> Manifest:
+def _documents(bench: _TrialBench, table: pa.Table, snapshot: str, pieces: int, name: str) -> Manifest:
     size = max(1, math.ceil(table.num_rows / pieces))
     parts = []
     for first in range(0, table.num_rows, size):
         piece = table.slice(first, size).combine_chunks()
         size_of_text = pc.sum(pc.binary_length(piece.column("text"))).as_py() or 0
         made: Callable[[], dict[str, int]] = partial(dict, text_bytes=size_of_text)
-        parts.append(
-            write_part(bench.store, "documents", f"{pieces}-{first}", DOCUMENT, piece.to_batches(), notes=made)
-        )
+        parts.append(write_part(bench.store, "documents", f"{name}-{first}", DOCUMENT, piece.to_batches(), notes=made))
     text = sum(part.notes["text_bytes"] for part in parts)
     return Manifest("documents", "", snapshot, "trial", {}, {}, tuple(parts), notes={"text_bytes": text})
 
@@ -416,39 +439,48 @@ def _borrowed(own: Store, store: Store, manifest: Manifest) -> Manifest:
     return manifest
 
 
-def _measure_node(
-    bench: _TrialBench, found: Found, node: Node, worlds: tuple[dict[str, Manifest], dict[str, Manifest]]
-) -> None:
-    """Make a dataset of few documents and of many."""
-    told: list[tuple[list[_Spent], int]] = []
-    for number, world in enumerate(worlds):
-        if node.kind == "models" and not number:  # learning from a few says nothing
-            told.append(([], 0))
-            continue
-        before, begun = sum(bench.store.files().values()), len(bench.spent)
-        upstream = {name: world[name] for name in node.upstream}
-        work = Work(node, node.fingerprint({name: item.digest for name, item in upstream.items()}), upstream)
-        made = STEPS[node.kind](bench, [work])[node.name]
-        inputs = node.inputs({name: item.digest for name, item in upstream.items()})
-        named = (node.kind, node.label, node.partition, work.fingerprint)
-        world[node.name] = write_manifest(
-            bench.store, Manifest(*named, node.spec, inputs, made.parts, made.ledger, made.notes)
-        )
-        told.append((bench.spent[begun:], sum(bench.store.files().values()) - before))
-    if node.kind == "models":
-        worlds[0][node.name] = worlds[1][node.name]
-    few, many = (next(iter(m for m in world.values() if m.kind == "documents")) for world in worlds)
+@dataclass(frozen=True)
+class _Worlds:
+    """Everything made so far, by name: of the documents that are not timed, of few, and of many."""
+
+    warm: dict[str, Manifest]
+    few: dict[str, Manifest]
+    many: dict[str, Manifest]
+
+
+def _measure_node(bench: _TrialBench, found: Found, node: Node, worlds: _Worlds) -> None:
+    """Make a dataset of few documents and of many, when another process has made it once."""
     by_text = node.kind in ("scores", "keys", "encodings")
+    alone = node.kind == "models" and not node.upstream  # learnt from files: as long in the trial as in the run
+    if bench.warm is not None and not alone and all(name in worlds.warm for name in node.upstream):
+        with suppress(FactoryError):  # a model may not be learnt from a few
+            _make(bench.warm, node, worlds.warm)
+    first, first_disk = ([], 0) if node.kind == "models" else _make(bench, node, worlds.few)
+    rest, rest_disk = _make(bench, node, worlds.many)
+    if node.kind == "models":
+        model = worlds.warm[node.name] = worlds.few[node.name] = worlds.many[node.name]
+        peak = max(rest, key=lambda item: item.peak)
+        found.rates[node.kind, node.label] = Rate(
+            cpu=sum(item.cpu for item in rest),
+            start=0.0,
+            disk=0.0,
+            disk_start=float(model.bytes),
+            memory=peak.peak,
+            memory_units=1.0,
+            resting=peak.resting,
+            spread=UNKNOWN_SPREAD,
+        )
+        return
+    few, many = (next(iter(m for m in world.values() if m.kind == "documents")) for world in (worlds.few, worlds.many))
     units = [float(m.notes["text_bytes"] if by_text else m.rows) for m in (few, many)]
     parts = [len(few.parts), len(many.parts)] if by_text or node.kind in ("links", "decisions") else [1, 1]
-    (first, first_disk), (rest, rest_disk) = told
     cpu = sum(item.cpu for item in rest) / max(units[1], 1)
     # bytes = a * parts + b * units, of both.
     grown = units[1] * parts[0] - units[0] * parts[1]
     disk = (
         max(0.0, (rest_disk * parts[0] - first_disk * parts[1]) / grown) if grown > 0 else rest_disk / max(units[1], 1)
     )
-    disk_start = float(rest_disk) if node.kind == "models" else max(0.0, (first_disk - disk * units[0]) / parts[0])
+    disk_start = max(0.0, (first_disk - disk * units[0]) / parts[0])
     peak = max(rest, key=lambda item: item.peak, default=_Spent("", 0.0, 0, 0))
     found.rates[node.kind, node.label] = Rate(
         cpu=cpu,
@@ -461,8 +493,31 @@ def _measure_node(
         spread=_piece_spread(many, rest) if by_text else UNKNOWN_SPREAD,
     )
     if node.kind == "keys":
-        values = sum(value_count(bench.store, part, "keys") for part in worlds[1][node.name].parts)
-        found.keys_per_row[node.label] = values / max(many.rows, 1)
+        found.keys[node.label] = _count_keys(bench.store, many, worlds.many[node.name])
+
+
+def _make(bench: _TrialBench, node: Node, world: dict[str, Manifest]) -> tuple[list[_Spent], int]:
+    """One dataset of one world, put into it; what its tasks took, and the bytes it has."""
+    before, begun = sum(bench.store.files().values()), len(bench.spent)
+    upstream = {name: world[name] for name in node.upstream}
+    work = Work(node, node.fingerprint({name: item.digest for name, item in upstream.items()}), upstream)
+    made = STEPS[node.kind](bench, [work])[node.name]
+    inputs = node.inputs({name: item.digest for name, item in upstream.items()})
+    named = (node.kind, node.label, node.partition, work.fingerprint)
+    world[node.name] = write_manifest(
+        bench.store, Manifest(*named, node.spec, inputs, made.parts, made.ledger, made.notes)
+    )
+    return bench.spent[begun:], sum(bench.store.files().values()) - before
+
+
+def _count_keys(store: Store, documents: Manifest, keys: Manifest) -> Keys:
+    of = {part.name: float(value_count(store, part, "keys")) for part in keys.parts}
+    values = [of[part.digest] for part in documents.parts]
+    rows = [float(part.rows) for part in documents.parts]
+    text = [float(part.notes["text_bytes"]) for part in documents.parts]
+    by_text = _error(text, values) < _error(rows, values)
+    units = text if by_text else rows
+    return Keys(sum(values) / max(sum(units), 1), by_text, _spread(units, values))
 
 
 def _piece_spread(documents: Manifest, spent: Sequence[_Spent]) -> float:
@@ -475,7 +530,12 @@ def _spread(units: Sequence[float], amounts: Sequence[float]) -> float:
     """Twice the relative standard error of the ratio of two sums over pieces, at least `LEAST_SPREAD`."""
     if len(units) < 2 or not sum(units) or not sum(amounts):
         return UNKNOWN_SPREAD
+    return float(min(2.0, max(LEAST_SPREAD, 2 * _error(units, amounts))))
+
+
+def _error(units: Sequence[float], amounts: Sequence[float]) -> float:
+    if len(units) < 2 or not sum(units) or not sum(amounts):
+        return 0.0
     x, y = np.array(units), np.array(amounts)
     rest = y - x * y.sum() / x.sum()
-    error = math.sqrt(len(x) / (len(x) - 1) * float((rest**2).sum())) / float(y.sum())
-    return float(min(2.0, max(LEAST_SPREAD, 2 * error)))
+    return math.sqrt(len(x) / (len(x) - 1) * float((rest**2).sum())) / float(y.sum())

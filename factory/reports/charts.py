@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 from factory.reports.text import clean
 
 KEPT, DROPPED, OTHER, QUARANTINED, LINE = "#2b8a6e", "#d9795d", "#dcd6c8", "#8a8a8a", "#1f2d3d"
+LONGEST_LABEL, LETTER = 64, 6.8  # characters; pixels of one, on average
 COLOURS = ("#3566a8", "#d9795d", "#2b8a6e", "#8e5ea2", "#c9a227", "#4aa3a2", "#a84f4f", "#6b7f3f")
 
 
@@ -18,11 +19,15 @@ def bars(rows: Sequence[tuple[str, Sequence[tuple[float, str]], str]], *, right:
     """Horizontal stacked bars: a label, (amount, colour) pieces, and a text behind; all on one scale."""
     longest = max((sum(amount for amount, _ in pieces) for _, pieces, _ in rows), default=0) or 1
     left, height = 190, 20
+    # Long labels move the bars to the right and make the drawing wider: they are not cut.
+    longest_label = max((len(clean(label, LONGEST_LABEL)) for label, _, _ in rows), default=0)
+    wider = max(0, 12 + math.ceil(LETTER * longest_label) - left)
+    left, width = left + wider, width + wider
     room = width - left - right
     drawn = []
     for index, (label, pieces, text) in enumerate(rows):
         y = index * height
-        drawn.append(_text(left - 8, y + 14, clean(label, 30), anchor="end"))
+        drawn.append(_text(left - 8, y + 14, clean(label, LONGEST_LABEL), anchor="end"))
         x = float(left)
         for amount, colour in pieces:
             span = amount / longest * room

@@ -30,12 +30,18 @@ def _bar(part: float, whole: float) -> str:
 
 
 def _clusters(data: Mapping[str, Any]) -> list[RenderableType]:
-    rows = data["documents"]
+    rows = _compared(data)
+    head = (
+        f"{count(data['duplicates'])} copies of {_documents(data)} ({share(data['duplicates'], rows)}), in "
+        f"{count(data['clusters'])} clusters; {', '.join(data['snapshots'])}"
+    )
+    if data["cluster_snapshots"] != data["snapshots"]:
+        head += (
+            f". Documents are those of {', '.join(data['snapshots'])}; members of clusters are counted in all snapshots "
+            f"({', '.join(data['cluster_snapshots'])}), those that came later, too"
+        )
     blocks: list[RenderableType] = [
-        Text(
-            f"{count(data['duplicates'])} of {count(rows)} documents are copies ({share(data['duplicates'], rows)}), in "
-            f"{count(data['clusters'])} clusters; {', '.join(data['snapshots'])}"
-        ),
+        Text(head),
         table(
             ("members", "clusters", "documents", "share", ""),
             [
@@ -54,6 +60,19 @@ def _clusters(data: Mapping[str, Any]) -> list[RenderableType]:
     blocks += [Text(f"! {clean(text, 300)}", style="yellow") for text in data["warnings"]]
     blocks += [_one(item) for item in data["largest"]]
     return blocks
+
+
+def _compared(data: Mapping[str, Any]) -> int:
+    """Documents that could be alike to others: what shares are of."""
+    return int(data["documents"] if data["linked"] is None else data["linked"])
+
+
+def _documents(data: Mapping[str, Any]) -> str:
+    if data["linked"] is None:
+        return f"{count(data['documents'])} documents"
+    return f"{count(data['linked'])} documents linked" + (
+        f" ({count(data['documents'])} in all)" if data["linked"] != data["documents"] else ""
+    )
 
 
 def _one(item: Mapping[str, Any]) -> Text:
@@ -110,8 +129,13 @@ def _removed(data: Mapping[str, Any]) -> list[RenderableType]:
     head = (
         f"{size(data['removed_bytes'])} of {size(data['text_bytes'])} of text is removed "
         f"({share(data['removed_bytes'], data['text_bytes'])}), from {count(data['touched'])} of "
-        f"{count(data['documents'])} documents; {', '.join(data['snapshots'])}"
+        f"{_documents(data)}; {', '.join(data['snapshots'])}"
     )
+    if "within" in data:
+        head += "; of it " + " and ".join(
+            f"{size(data[name]['bytes'])} in {count(data[name]['pieces'])} pieces repeated {place}"
+            for name, place in (("across", "across documents"), ("within", "within one document alone"))
+        )
     if "most_copies" in data:
         head += f"; the most frequent piece has {count(data['most_copies'])} copies"
     if "paragraphs" in data and "removed_paragraphs" in data:
@@ -120,7 +144,7 @@ def _removed(data: Mapping[str, Any]) -> list[RenderableType]:
         (
             f"{item['from']:.0%} to {item['to']:.0%}",
             count(item["documents"]),
-            share(item["documents"], data["documents"]),
+            share(item["documents"], _compared(data)),
             _bar(item["documents"], data["touched"]),
         )
         for item in data["shares"]
@@ -145,7 +169,7 @@ def _hosts(piece: Mapping[str, Any]) -> list[str]:
 
 
 def _neighbours(data: Mapping[str, Any]) -> list[RenderableType]:
-    rows = data["documents"]
+    rows = _compared(data)
     nearest = [
         (
             f"{item['from']:g} to {item['to']:g}",
@@ -160,7 +184,7 @@ def _neighbours(data: Mapping[str, Any]) -> list[RenderableType]:
     ]
     return [
         Text(
-            f"{count(data['duplicates'])} of {count(rows)} documents are near another ({share(data['duplicates'], rows)}); "
+            f"{count(data['duplicates'])} of {_documents(data)} are near another ({share(data['duplicates'], rows)}); "
             f"{count(data['without_neighbour'])} have no neighbour to compare with; {', '.join(data['snapshots'])}"
         ),
         table(("similarity to the nearest", "documents", "share", ""), nearest, numbers=(0, 1, 2)),

@@ -13,17 +13,23 @@ SHOWN = 160
 
 
 def contamination(data: Mapping[str, Any]) -> RenderableType:
-    """One scorer: its benchmarks, their spans, the items it cannot tell, and what checks were asked for."""
+    """One scorer: its benchmarks, their spans and the items it cannot tell; or, where checks were asked for, these alone."""
+    checks = list(_checks(data))
+    if checks:
+        return Group(Text(f"{data['scorer']}: rule {data['rule']}", style="bold"), *checks)
     kept = data["experiment"] is not None
+    rewritten = kept and data["rewritten"]
     rows = []
     for item in data["benchmarks"]:
         longest = "  ".join(f"{name}: {number}" for name, number in item["longest"].items() if number)
         row = [item["task"], count(item["items"]), count(item["testable"]), count(item["matched"])]
         row += [Text(share(item["matched"], item["testable"]), style="yellow" if item["much"] else "")]
         row += [count(item["kept"])] if kept else []
+        row += [count(item["left"])] if rewritten else []
         row += [count(item["documents"])] + ([count(item["kept_documents"])] if kept else [])
         rows.append((*row, longest))
-    header = ["benchmark", "items", "testable", "matched", "share", *(["kept"] if kept else []), "documents"]
+    header = ["benchmark", "items", "testable", "matched", "share", *(["kept"] if kept else [])]
+    header += [*(["left"] if rewritten else []), "documents"]
     header += [*(["of them kept"] if kept else []), "longest run, in words: items"]
     blocks: list[RenderableType] = [
         table(header, rows, numbers=range(1, len(header) - 1), title=f"{data['scorer']}: rule {data['rule']}"),
@@ -37,7 +43,6 @@ def contamination(data: Mapping[str, Any]) -> RenderableType:
             more = ", …" if item["untested"] > len(item["untested_items"]) else ""
             line = f"\n{item['task']}: {item['untested']:,} items cannot be tested; by line: {clean(names, 600)}{more}"
             blocks.append(Text(line, style="dim"))
-    blocks += _checks(data)
     return Group(*blocks)
 
 
@@ -45,6 +50,12 @@ def _summary(data: Mapping[str, Any]) -> str:
     documents = f"{data['contaminated']:,} of {data['documents']:,} documents hold an item"
     if data["experiment"] is not None:
         documents += f"; {data['experiment']} keeps {data['kept_contaminated']:,} of them"
+        if data["rewritten"]:
+            kept, left = (sum(item[name] for item in data["benchmarks"]) for name in ("kept", "left"))
+            documents += (
+                f". `rewrite` cuts what was found out of the texts: of {kept:,} kept items {left:,} are left, "
+                f"in {data['left_contaminated']:,} documents"
+            )
     untested = data["items"] - data["testable"]
     cut = f" {data['cut']:,} documents have more matches than are stored." if data["cut"] else ""
     return f"{documents}. {untested:,} of {data['items']:,} items cannot be tested.{cut}"

@@ -30,6 +30,17 @@ def estimate(data: Mapping[str, Any]) -> RenderableType:
         if line["cpu_seconds"] is not None or line["disk"] is not None
     ]
     totals = data["totals"]
+    rows.append(
+        (
+            "start of workers",
+            "",
+            _between(totals["start_seconds"], duration),
+            "",
+            "",
+            "",
+            "each loads what it needs, once",
+        )
+    )
     blocks: list[RenderableType] = [
         table(
             ("dataset", "documents", "CPU time", "memory", "disk", "exchange", ""),

@@ -476,6 +476,8 @@ def outcome(data: Mapping[str, Any]) -> RenderableType:
 def exported(data: Mapping[str, Any]) -> RenderableType:
     """What lies in an exported corpus."""
     kept = f"{count(data['documents'])} of {count(data['rows'])} documents, {size(data['text_bytes'])} of text"
+    if data.get("copies") is not None:
+        kept += f"; {count(data['copies'])} with repeats"
     files = f"{count(len(data['files']))} files ({count(data['written'])} written now), {data['format']}"
     if data["emptied"]:
         kept += f"; {count(data['emptied'])} kept documents were left empty by the rewriters and are not in it"

@@ -92,40 +92,91 @@ class Item:
         return f"{self.task}:{self.line}" if not self.file else f"{self.task}/{self.file}:{self.line}"
 
 
+class _Wrong(InputError):
+    """What is wrong with a file, at a place in it."""
+
+    def __init__(self, message: str, place: str = "") -> None:
+        self.message, self.place = message, place
+        super().__init__(message)
+
+    def named(self, file: str) -> str:
+        return f"{file}, {self.place}: {self.message}" if self.place else f"{file}: {self.message}"
+
+
 def read_items(benchmarks: Mapping[str, Benchmark], files: Files) -> list[Item]:
-    """All items, in the order of tasks, files and lines: the number of an item is its place in this list."""
+    """All items, in the order of tasks, files and lines: the number of an item is its place in this list.
+
+    Raises InputError with what is wrong with every file, the first of each.
+    """
+    items, wrong = _read_all(benchmarks, files)
+    if wrong:
+        head = "" if len(wrong) == 1 else f"{len(wrong)} files of benchmarks cannot be read:\n"
+        raise InputError(head + "\n".join(wrong))
+    return items
+
+
+def find_problems(benchmarks: Mapping[str, Benchmark], ordinary: Sequence[str], files: Files) -> list[str]:
+    """What is wrong with the files of benchmarks and with ordinary documents: the first thing of each file given."""
+    given = {task: one for task, one in benchmarks.items() if one.uri is None or one.uri in files}
+    _, wrong = _read_all(given, files)
+    for uri in ordinary:
+        for name in sorted(files.get(uri, ())):
+            try:
+                for _ in read_texts([uri], {uri: {name: files[uri][name]}}):
+                    pass
+            except InputError as error:
+                wrong.append(str(error))
+    return wrong
+
+
+def _read_all(benchmarks: Mapping[str, Benchmark], files: Files) -> tuple[list[Item], list[str]]:
+    """The items, and what is wrong with each file that is no benchmark."""
     items: list[Item] = []
+    wrong: list[str] = []
     for task in sorted(benchmarks):
         benchmark = benchmarks[task]
-        before = len(items)
-        for file, line, record in _records(task, benchmark, files):
-            if any(str(record.get(key)) != value for key, value in (benchmark.where or {}).items()):
-                continue
-            items.append(_item(task, benchmark, file, line, record))
+        before = len(items), len(wrong)
+        for name, shown, records in _sources(benchmark, files):
+            try:
+                for line, record in records:
+                    if all(str(record.get(key)) == value for key, value in (benchmark.where or {}).items()):
+                        items.append(_item(task, benchmark, name, line, record))
+            except _Wrong as error:
+                wrong.append(f"benchmark '{task}': {error.named(shown)}")
             if len(items) > MAX_ITEMS:
                 raise InputError(f"contamination: more than {MAX_ITEMS:,} items of benchmarks. Name fewer benchmarks.")
-        if len(items) == before:
-            raise InputError(
+        if (len(items), len(wrong)) == before:
+            wrong.append(
                 f"benchmark '{task}': no item in {benchmark.uri or 'its records'}"
                 f"{f' with {benchmark.where}' if benchmark.where else ''}. Give a file with a JSON object a line."
             )
-    return items
+    # What would be known is said once.
+    first = next((number for number, text in enumerate(wrong) if text.endswith(_expected())), len(wrong))
+    return items, [text.removesuffix(_expected()) if number > first else text for number, text in enumerate(wrong)]
 
 
 def read_texts(uris: Sequence[str], files: Files, key: str = "text") -> Iterator[str]:
     """Texts of ordinary documents: the `text` of JSONL records and Parquet rows, or a whole text file."""
     for uri in uris:
-        for name, content in _contents(uri, files).items():
-            stem = name.removesuffix(".gz").removesuffix(".zst")
-            if not stem.endswith((".jsonl", ".ndjson", ".json", ".parquet")):
-                yield unpacked(name, content).decode("utf-8", "replace")
-                continue
-            for line, row in _records_of(uri, name, content, columns=[key]):
-                text = row.get(key)
-                if text is not None and not isinstance(text, str):
-                    raise InputError(f"'{name}' of '{uri}', record {line}: '{key}' is no text but {text!r:.60}.")
-                if text:
-                    yield text
+        found = _contents(uri, files)
+        for name, content in found.items():
+            try:
+                yield from _texts_of(name, content, key)
+            except _Wrong as error:
+                raise InputError(f"ordinary documents: {error.named(_shown(uri, name))}") from error
+
+
+def _texts_of(name: str, content: bytes, key: str) -> Iterator[str]:
+    stem = name.removesuffix(".gz").removesuffix(".zst")
+    if not stem.endswith((".jsonl", ".ndjson", ".json", ".parquet")):
+        yield _unpacked(name, content).decode("utf-8", "replace")
+        return
+    for line, row in _records_of(name, content, columns=[key]):
+        text = row.get(key)
+        if text is not None and not isinstance(text, str):
+            raise _Wrong(f"a text is expected under '{key}', and it holds {text!r:.60}.", _place(name, line))
+        if text:
+            yield text
 
 
 def _contents(uri: str, files: Files) -> Mapping[str, bytes]:
@@ -134,41 +185,64 @@ def _contents(uri: str, files: Files) -> Mapping[str, bytes]:
     return files[uri]
 
 
-def _records(task: str, benchmark: Benchmark, files: Files) -> Iterator[tuple[str, int, Record]]:
+def _sources(benchmark: Benchmark, files: Files) -> Iterator[tuple[str, str, Iterator[tuple[int, Record]]]]:
+    """Each file: its name in items, its name in messages, its records by line."""
     if benchmark.uri is None:
-        for line, given in enumerate(benchmark.records):
-            yield "", line, given
+        yield "", "its records", iter(enumerate(benchmark.records))
         return
     found = _contents(benchmark.uri, files)
     for name in sorted(found):
-        for line, record in _records_of(benchmark.uri, name, found[name]):
-            # One file needs no name of its own: the task says it.
-            yield name if len(found) > 1 else "", line, record
+        # One file needs no name of its own: the task says it.
+        yield name if len(found) > 1 else "", _shown(benchmark.uri, name), _records_of(name, found[name])
 
 
-def _records_of(uri: str, name: str, content: bytes, columns: list[str] | None = None) -> Iterator[tuple[int, Record]]:
+def _shown(uri: str, name: str) -> str:
+    """A file by the path the recipe gives; with its own name where that is a folder or a glob."""
+    return uri if uri == name or uri.endswith(f"/{name}") else f"{name} of {uri}"
+
+
+def _place(name: str, line: int) -> str:
+    """For a person, who counts from 1."""
+    return f"{'row' if name.endswith('.parquet') else 'line'} {line + 1}"
+
+
+def _records_of(name: str, content: bytes, columns: list[str] | None = None) -> Iterator[tuple[int, Record]]:
     if name.endswith(".parquet"):
-        yield from _rows(uri, name, content, columns)
+        yield from _rows(content, columns)
         return
-    plain = unpacked(name, content)
+    plain = _unpacked(name, content)
     for number, line in enumerate(plain.removeprefix(b"\xef\xbb\xbf").split(b"\n")):
         if not line.strip():
             continue
-        place = f"'{name}' of '{uri}', line {number} (from 0)"
         if len(line) > MAX_LINE:
-            raise InputError(f"{place}: {len(line):,} bytes; at most {MAX_LINE:,} are read.")
+            raise _Wrong(f"{len(line):,} bytes; at most {MAX_LINE:,} are read.", _place(name, number))
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InputError(
-                f"{place} is not JSON: {error}. A benchmark is a JSON object a line, or Parquet."
-            ) from error
+            why = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+            raise _Wrong(f"this is not JSON ({why}). {_A_LINE}", _place(name, number)) from error
         if not isinstance(record, dict):
-            raise InputError(f"{place} is {type(record).__name__}; a JSON object is wanted.")
+            raise _Wrong(f"this is {_kind(record)}. {_A_LINE}", _place(name, number))
         yield number, record
 
 
-def _rows(uri: str, name: str, content: bytes, columns: list[str] | None) -> Iterator[tuple[int, Record]]:
+_A_LINE = "A JSON object a line is expected, or a Parquet file (.parquet): convert it."
+
+
+def _kind(value: Any) -> str:
+    return {list: "a list", dict: "an object", str: "a text", bool: "true or false"}.get(
+        type(value), "null" if value is None else "a number"
+    )
+
+
+def _unpacked(name: str, content: bytes) -> bytes:
+    try:
+        return unpacked(name, content)
+    except InputError as error:
+        raise _Wrong(str(error)) from error
+
+
+def _rows(content: bytes, columns: list[str] | None) -> Iterator[tuple[int, Record]]:
     number = 0
     try:
         table = pq.ParquetFile(pa.BufferReader(content))
@@ -178,7 +252,7 @@ def _rows(uri: str, name: str, content: bytes, columns: list[str] | None) -> Ite
                 yield number, record
                 number += 1
     except pa.ArrowException as error:
-        raise InputError(f"'{name}' of '{uri}' is no Parquet file: {error}. Fetch it again.") from error
+        raise _Wrong(f"this is no Parquet file ({error}). Fetch it again.") from error
 
 
 # --- from a record to an item
@@ -193,7 +267,7 @@ class _Parts:
 
 
 def _item(task: str, benchmark: Benchmark, file: str, line: int, record: Record) -> Item:
-    place = f"benchmark '{task}'{f', {file}' if file else ''}, line {line} (from 0)"
+    place = f"record {line + 1}" if benchmark.uri is None else _place(file or benchmark.uri, line)
     parts = _by_fields(benchmark.fields, record, place) if benchmark.fields else _by_schema(record, place)
     question, options, passage = parts.question, parts.options, parts.passage
     if not benchmark.fields:
@@ -205,12 +279,12 @@ def _item(task: str, benchmark: Benchmark, file: str, line: int, record: Record)
     answers = tuple(_choice(text, options) if letters or options else text for text in answers)
     item = Item(task, file, line, question, tuple(text for text in options if text.strip()), answers, passage)
     if len(item.options) + len(item.answers) > MAX_CHOICES:
-        raise InputError(f"{place}: more than {MAX_CHOICES:,} choices and answers.")
+        raise _Wrong(f"more than {MAX_CHOICES:,} choices and answers. Leave it out, or name other keys.", place)
     for text in (item.question, item.passage, *item.options, *item.answers):
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise InputError(f"{place} holds half of a surrogate pair, which no UTF-8 text can.") from error
+            raise _Wrong("a text holds half of a surrogate pair, which no UTF-8 can. Write it again.", place) from error
     return item
 
 
@@ -266,9 +340,8 @@ def _by_fields(fields: Mapping[str, Sequence[str]], record: Record, place: str) 
     found = {part: [text for key in keys for text in _found(record, key, place)] for part, keys in fields.items()}
     if not any(found.get(part) for part in (QUESTION, PASSAGE)):
         keys = [key for part in (QUESTION, PASSAGE) for key in fields.get(part, ())]
-        raise InputError(
-            f"{place}: no text under {', '.join(keys)}; its keys: {', '.join(sorted(record))}."
-            f"{suggest(keys[0], record)} Name the right ones in `fields`."
+        raise _Wrong(
+            f"no text under {', '.join(keys)}.{suggest(keys[0], record)} Name the right keys in `fields`.", place
         )
     return _Parts(
         "\n".join(found.get(QUESTION, [])),
@@ -290,23 +363,30 @@ def _found(record: Any, key: str, place: str) -> list[str]:
     flat = [one for item in values for one in (item if isinstance(item, list) else [item])]
     for one in flat:
         if one is not None and not isinstance(one, (str, int, float)):
-            raise InputError(f"{place}: '{key}' holds {type(one).__name__}, and texts are meant.")
+            raise _Wrong(f"a text is expected under '{key}', and it holds {_kind(one)}. Correct `fields`.", place)
     return [str(one) for one in flat if one is not None and str(one)]
 
 
 def _by_schema(record: Record, place: str) -> _Parts:
-    for keys, read in SCHEMAS.values():
+    for name, (keys, read) in SCHEMAS.items():
         if all(key in record for key in keys):
             try:
                 return read(record)
             except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-                raise InputError(
-                    f"{place}: a value is not what its schema ({', '.join(keys)}) has: {error}."
+                raise _Wrong(
+                    f"a value is not what the schema {name} ({', '.join(keys)}) has: {error}. "
+                    "Correct it, or name the keys in `fields`.",
+                    place,
                 ) from error
-    known = "; ".join(f"{name}: {', '.join(keys)}" for name, (keys, _) in SCHEMAS.items())
-    raise InputError(
-        f"{place}: the keys {', '.join(sorted(record))} are of no known schema. Known: {known}. "
-        "Name the keys: `fields: {question: [...], answer: [...]}`."
+    raise _Wrong(f"the keys {', '.join(sorted(record)) or '(none)'} are of no known schema.{_expected()}", place)
+
+
+def _expected() -> str:
+    known = "; ".join(f"{', '.join(keys)} ({name})" for name, (keys, _) in SCHEMAS.items())
+    return (
+        " Say in the recipe which keys hold what: "
+        "`{uri: ..., fields: {question: [...], options: [...], answer: [...], passage: [...]}}`. "
+        f"Without `fields`, one of these sets of keys is expected: {known}."
     )
 
 

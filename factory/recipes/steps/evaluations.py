@@ -127,7 +127,7 @@ def _flagging(bench: Bench, work: Work, answered: Part) -> Task | None:
         "scores": {manifest.name: manifest.digest for manifest in scores},
         "selection": selection.digest,
         "scorers": scorers,
-        "cut": (cut := _cut_out(bench.recipe)),
+        "cut": (cut := cut_out(bench.recipe)),
     }
     payload = {
         "store": bench.store.url,
@@ -144,7 +144,7 @@ def _flagging(bench: Bench, work: Work, answered: Part) -> Task | None:
     return Task(work.node.name, f"{__name__}:flag", payload)
 
 
-def _cut_out(recipe: Recipe) -> list[str]:
+def cut_out(recipe: Recipe) -> list[str]:
     """The scorers whose `removed` spans a rewriter takes out of the texts."""
     owners = column_owners(recipe)
     read = {owners.get(name) for use in recipe.rewrite for name in use.stage.reads_for(use.config)}

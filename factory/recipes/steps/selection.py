@@ -1,13 +1,15 @@
 """Selection: the documents an experiment keeps, with their domain and size. The one place where rows disappear.
 
 Where the experiment has a `selection`, each row says how often its document is taken (`repeats`), which the selector learns
-from all snapshots at once, and the counts by domain are of copies; `unrepeated` counts documents once.
+from all snapshots at once, and the counts by domain are of copies; `unrepeated` counts documents once. A document that does not
+stand for its cluster is taken once at most, whatever the selector says: the one that does is taken for all of them.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -155,12 +157,18 @@ def _learned(store: Store, chosen: Mapping[str, Any], item: Mapping[str, Any]) -
     ignored = pa.array([ERROR, *chosen["ignores"]], pa.string())
     removed[parents[~pc.is_in(labels, value_set=ignored).to_numpy(zero_copy_only=False)]] = True
     wrong[parents[pc.equal(labels, ERROR).to_numpy(zero_copy_only=False)]] = True
-    stands = ~wrong
-    for _, names in item["beside"]:
-        if COPY_OF in names:
-            stands &= table.column(names[COPY_OF]).is_null().to_numpy(zero_copy_only=False)
+    stands = ~wrong & _stands(table, item)
     table = table.select(list(chosen["reads"])).append_column("removed", pa.array(removed))
     return table.filter(pa.array(stands))
+
+
+def _stands(table: pa.Table, item: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
+    """Which documents stand for their cluster, for every linker whose columns the selector reads."""
+    stands = np.ones(table.num_rows, np.bool_)
+    for _, names in item.get("beside", ()):
+        if COPY_OF in names:
+            stands &= table.column(names[COPY_OF]).is_null().to_numpy(zero_copy_only=False)
+    return stands
 
 
 def _read(store: Store, item: Mapping[str, Any], own: list[str]) -> pa.Table:
@@ -195,7 +203,10 @@ def select(payload: Payload, context: Context) -> dict[str, Any]:
     schema = SELECTION
     if chosen:
         schema = REPEATED
-        columns["repeats"] = _repeats(payload, table.select(list(dict.fromkeys([*reads, "doc_id"]))))
+        repeats = _repeats(payload, table.select(list(dict.fromkeys([*reads, "doc_id"])))).to_numpy(
+            zero_copy_only=False
+        )
+        columns["repeats"] = pa.array(np.where(_stands(table, payload), repeats, np.minimum(repeats, 1)))
     made = pa.table(columns).select(schema.names).cast(schema)
     notes = _notes(document, made)
     batches = made.combine_chunks().to_batches()

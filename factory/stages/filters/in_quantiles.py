@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field, model_validator
 
+from factory.core.columns import Refusal, numbers_for, texts_for
 from factory.core.config import Config
 from factory.core.registry import register
 from factory.core.stage import BatchFunction
@@ -48,6 +49,11 @@ def fit_cuts(config: InQuantiles, table: pa.Table) -> dict[str, Any]:
     return {"cuts": cuts}
 
 
+def takes(config: InQuantiles) -> list[tuple[str, Refusal]]:
+    by = [(config.by, texts_for("in_quantiles"))] if config.by is not None else []
+    return [(config.column, numbers_for("in_quantiles")), *by]
+
+
 @register(
     "in_quantiles",
     version=1,
@@ -55,6 +61,7 @@ def fit_cuts(config: InQuantiles, table: pa.Table) -> dict[str, Any]:
     writes=KEEP,
     config=InQuantiles,
     fit=fit_cuts,
+    takes=takes,
 )
 def in_quantiles(config: InQuantiles, fitted: dict[str, Any]) -> BatchFunction:
     cuts = {cut["value"]: (cut["low"], cut["high"]) for cut in fitted["cuts"] if cut["documents"]}

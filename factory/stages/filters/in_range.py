@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
+from factory.core.columns import numbers_for
 from factory.core.config import Config
 from factory.core.registry import register
 from factory.core.stage import BatchFunction
@@ -35,7 +36,14 @@ class InRange(Config):
         return self
 
 
-@register("in_range", version=1, reads=lambda config: (config.column,), writes=KEEP, config=InRange)
+@register(
+    "in_range",
+    version=1,
+    reads=lambda config: (config.column,),
+    writes=KEEP,
+    config=InRange,
+    takes=lambda config: [(config.column, numbers_for("in_range"))],
+)
 def in_range(config: InRange) -> BatchFunction:
     def judge(batch: pa.RecordBatch) -> pa.RecordBatch:
         values, present = numbers(batch.column(config.column), config.column, "in_range")

@@ -14,6 +14,7 @@ import pyarrow as pa
 import yaml
 from pydantic import Field, model_validator
 
+from factory.core.columns import numbers_for, texts_for
 from factory.core.config import Config
 from factory.core.errors import InputError
 from factory.core.registry import register
@@ -55,6 +56,7 @@ def files(config: InRangeBy) -> tuple[str, ...]:
     writes=KEEP,
     config=InRangeBy,
     files=files,
+    takes=lambda config: [(config.column, numbers_for("in_range_by")), (config.by, texts_for("in_range_by"))],
 )
 def in_range_by(config: InRangeBy, files: Files | None = None) -> BatchFunction:
     lowest, highest = _table(config.min, files or {}), _table(config.max, files or {})

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
+from factory.core.columns import numbers_for, texts_for
 from factory.core.config import Config
 from factory.core.registry import register
 from factory.core.stage import BatchFunction
@@ -53,6 +54,7 @@ def fit_thresholds(config: NearMedianBy, table: pa.Table) -> dict[str, Any]:
     writes=KEEP,
     config=NearMedianBy,
     fit=fit_thresholds,
+    takes=lambda config: [(config.column, numbers_for("near_median_by")), (config.by, texts_for("near_median_by"))],
 )
 def near_median_by(config: NearMedianBy, fitted: dict[str, Any]) -> BatchFunction:
     def judge(batch: pa.RecordBatch) -> pa.RecordBatch:

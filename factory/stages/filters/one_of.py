@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
+from factory.core.columns import Refusal, is_text
 from factory.core.config import Config
 from factory.core.errors import FactoryError
 from factory.core.registry import register
@@ -23,7 +24,24 @@ class OneOf(Config):
     missing: Literal["drop", "keep"] = "drop"
 
 
-@register("one_of", version=1, reads=lambda config: (config.column,), writes=KEEP, config=OneOf)
+def takes(config: OneOf) -> list[tuple[str, Refusal]]:
+    return [(config.column, _refusal(config))]
+
+
+def _refusal(config: OneOf) -> Refusal:
+    def refusal(name: str, kind: pa.DataType) -> str:
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        for value in config.values:
+            if not _fits(value, kind):
+                # YAML reads a bare no as false: the language code of Norwegian has to be quoted.
+                quoted = " In YAML, quote no, yes, on and off." if isinstance(value, bool) and is_text(kind) else ""
+                return f"one_of: column '{name}' holds {kind}, and {value!r} is none.{quoted}"
+        return ""
+
+    return refusal
+
+
+@register("one_of", version=1, reads=lambda config: (config.column,), writes=KEEP, config=OneOf, takes=takes)
 def one_of(config: OneOf) -> BatchFunction:
     def judge(batch: pa.RecordBatch) -> pa.RecordBatch:
         column = batch.column(config.column)
@@ -37,18 +55,15 @@ def one_of(config: OneOf) -> BatchFunction:
 
 
 def _value_set(config: OneOf, kind: pa.DataType) -> pa.Array:
-    for value in config.values:
-        if not _fits(value, kind):
-            # YAML reads a bare no as false: the language code of Norwegian has to be quoted.
-            quoted = " In YAML, quote no, yes, on and off." if isinstance(value, bool) else ""
-            raise FactoryError(f"one_of: column '{config.column}' holds {kind}, and {value!r} is none.{quoted}")
+    if refused := _refusal(config)(config.column, kind):
+        raise FactoryError(refused)
     return pa.array(config.values, type=kind)
 
 
 def _fits(value: Any, kind: pa.DataType) -> bool:
     if pa.types.is_boolean(kind):
         return isinstance(value, bool)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if is_text(kind):
         return isinstance(value, str)
     if isinstance(value, bool):
         return False

@@ -15,6 +15,7 @@ import pyarrow as pa
 import xxhash
 from pydantic import Field
 
+from factory.core.columns import numbers_for
 from factory.core.config import Config
 from factory.core.registry import register
 from factory.core.stage import BatchFunction
@@ -52,6 +53,7 @@ def fit_cut(config: TopShare, table: pa.Table) -> dict[str, Any]:
     writes=KEEP,
     config=TopShare,
     fit=fit_cut,
+    takes=lambda config: [(config.column, numbers_for("top_share"))],
 )
 def top_share(config: TopShare, fitted: dict[str, Any]) -> BatchFunction:
     def judge(batch: pa.RecordBatch) -> pa.RecordBatch:

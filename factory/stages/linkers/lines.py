@@ -1,9 +1,10 @@
 """Lines that many documents share: menus, footers, notices, found by a 64-bit hash of each line.
 
 cc_net (arXiv:1911.00359) drops every line it met in another document of its 50 shards, the first copy too: `keep: none,
-over: 1, normal: cc_net`. Llama 3 (arXiv:2407.21783) drops lines that occur more than six times: `over: 6`, the default,
-here with the first document's copy kept. Documents are counted, not occurrences: a line that a document repeats is
-reduced to its first copy there, whatever the counts (cc_net's rule), and counts once. Lines of fewer than `min_chars`
+over: 1, within: remove, normal: cc_net`. Llama 3 (arXiv:2407.21783) drops lines that occur more than six times: `over: 6`,
+the default, here with the first document's copy kept. Documents are counted, not occurrences: a line that a document
+repeats counts once. Its copies there go or stay with the first of them (`within: keep`); with `within: remove`, cc_net's
+rule, a document keeps one copy of a line at most, however rare the line is elsewhere. Lines of fewer than `min_chars`
 characters without the white space around them stay, and so do code blocks between ``` and mathematics between $$.
 
 `normal: exact` compares lines without white space at both ends; `cc_net` compares them in lower case, with every digit 0
@@ -13,6 +14,7 @@ not its SHA-1 cut to eight bytes: hashes are compared with each other alone, and
 
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
@@ -21,7 +23,13 @@ from factory.core.registry import register
 from factory.core.schema import SPANS
 from factory.core.stage import BatchFunction
 
-COLUMNS = {"keys": pa.list_(pa.uint64()), "spans": SPANS, "repeats": SPANS, "text_bytes": pa.uint32()}
+COLUMNS = {
+    "keys": pa.list_(pa.uint64()),
+    "spans": SPANS,
+    "repeats": SPANS,
+    "repeat_of": pa.list_(pa.uint32()),
+    "text_bytes": pa.uint32(),
+}
 
 
 class Settings(Config):
@@ -29,16 +37,17 @@ class Settings(Config):
     min_chars: int = Field(default=10, ge=1, le=10_000)
     keep: Literal["first", "none"] = "first"
     over: int = Field(default=6, ge=1, lt=2**31)
+    within: Literal["keep", "remove"] = "keep"
 
 
 @register(
     "lines",
-    version=1,
+    version=2,
     reads=("text",),
     writes=COLUMNS,
     config=Settings,
     links="spans",
-    join_settings=("keep", "over"),
+    join_settings=("keep", "over", "within"),
 )
 def lines(config: Settings) -> BatchFunction:
     # Not above: importing numba takes longer than checking a recipe.
@@ -50,12 +59,16 @@ def lines(config: Settings) -> BatchFunction:
     def keys(batch: pa.RecordBatch) -> pa.RecordBatch:
         view = view_text(batch.column("text"))
         found = hash_lines(view, least=config.min_chars, cc_net=config.normal == "cc_net")
-        first, again = ~found.repeats, found.repeats
+        first = found.same == np.arange(len(found.same))
+        again = ~first
         firsts, agains = (count_rows(kept, found.starts) for kept in (first, again))
+        # The number of a line among the pieces of its text.
+        repeat_of = (np.cumsum(first) - 1)[found.same[again]] - np.repeat(firsts[:-1], np.diff(agains))
         columns = [
             list_column(found.keys[first], firsts, view.valid),
             spans_column(found.begins[first], found.ends[first], firsts, view.valid),
             spans_column(found.begins[again], found.ends[again], agains, view.valid),
+            list_column(repeat_of.astype(np.uint32), agains, view.valid),
             size_column(view),
         ]
         return pa.record_batch(columns, schema=pa.schema(COLUMNS))

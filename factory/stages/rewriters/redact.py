@@ -21,6 +21,7 @@ from typing import Literal
 import pyarrow as pa
 from pydantic import Field, field_validator
 
+from factory.core.columns import is_list_of_structs
 from factory.core.config import Config
 from factory.core.errors import FactoryError
 from factory.core.registry import register
@@ -65,14 +66,29 @@ class Redact(Config):
         }
 
 
-@register("redact", version=1, reads=lambda config: (config.column, "text"), writes={"edits": EDITS}, config=Redact)
+def refusal(name: str, kind: pa.DataType) -> str:
+    names = {field.name for field in kind.value_type} if is_list_of_structs(kind) else set()
+    if {"start", "end", "kind"} <= names:
+        return ""
+    return f"redact takes spans with their kind, and '{name}' holds {kind}. Name the column `found` of the scorer pii."
+
+
+@register(
+    "redact",
+    version=1,
+    reads=lambda config: (config.column, "text"),
+    writes={"edits": EDITS},
+    config=Redact,
+    takes=lambda config: [(config.column, refusal)],
+)
 def redact(config: Redact) -> BatchFunction:
     policies = config.by_kind()
     key = config.key.encode()
 
     def rewrite(batch: pa.RecordBatch) -> pa.RecordBatch:
         column = batch.column(config.column)
-        _check(config.column, column.type)
+        if refused := refusal(config.column, column.type):
+            raise FactoryError(refused)
         texts = batch.column("text")
         edits: list[list[dict[str, object]] | None] = []
         for row, items in enumerate(column.to_pylist()):
@@ -96,15 +112,6 @@ def redact(config: Redact) -> BatchFunction:
         return pa.record_batch([pa.array(edits, EDITS)], names=["edits"])
 
     return rewrite
-
-
-def _check(name: str, kind: pa.DataType) -> None:
-    fields = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
-    names = {field.name for field in fields} if fields is not None and pa.types.is_struct(fields) else set()
-    if not {"start", "end", "kind"} <= names:
-        raise FactoryError(
-            f"redact takes spans with their kind, and '{name}' holds {kind}. Name the column `found` of the scorer pii."
-        )
 
 
 def replacement(value: str, kind: str, policies: Mapping[str, Policy], key: bytes) -> str:

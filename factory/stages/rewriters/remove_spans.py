@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
+from factory.core.columns import is_list_of_structs, spans_for
 from factory.core.config import Config
 from factory.core.errors import FactoryError
 from factory.core.registry import register
@@ -25,15 +26,19 @@ def _reads(config: RemoveSpans) -> tuple[str, ...]:
     return (config.column, "text") if config.join else (config.column,)
 
 
-@register("remove_spans", version=2, reads=_reads, writes={"edits": EDITS}, config=RemoveSpans)
+@register(
+    "remove_spans",
+    version=2,
+    reads=_reads,
+    writes={"edits": EDITS},
+    config=RemoveSpans,
+    takes=lambda config: [(config.column, spans_for("remove_spans"))],
+)
 def remove_spans(config: RemoveSpans) -> BatchFunction:
     def rewrite(batch: pa.RecordBatch) -> pa.RecordBatch:
         column = batch.column(config.column)
-        if not pa.types.is_list(column.type) or not pa.types.is_struct(column.type.value_type):
-            raise FactoryError(
-                f"remove_spans takes a column of spans, and '{config.column}' holds {column.type}. "
-                "Columns of spans are named …removed."
-            )
+        if not is_list_of_structs(column.type):
+            raise FactoryError(spans_for("remove_spans")(config.column, column.type))
         column = column.cast(SPANS)
         spans = column.flatten()
         counts = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
+from factory.core.columns import is_list_of_structs, spans_for
 from factory.core.config import Config
 from factory.core.errors import FactoryError
 from factory.core.registry import register
@@ -16,16 +17,18 @@ class ReplaceSpans(Config):
 
 
 @register(
-    "replace_spans", version=1, reads=lambda config: (config.column,), writes={"edits": EDITS}, config=ReplaceSpans
+    "replace_spans",
+    version=1,
+    reads=lambda config: (config.column,),
+    writes={"edits": EDITS},
+    config=ReplaceSpans,
+    takes=lambda config: [(config.column, spans_for("replace_spans"))],
 )
 def replace_spans(config: ReplaceSpans) -> BatchFunction:
     def rewrite(batch: pa.RecordBatch) -> pa.RecordBatch:
         column = batch.column(config.column)
-        if not pa.types.is_list(column.type) or not pa.types.is_struct(column.type.value_type):
-            raise FactoryError(
-                f"replace_spans takes a column of spans, and '{config.column}' holds {column.type}. "
-                "Scorers that mark spans say so in their description: `odd_breaks` of c4 is one."
-            )
+        if not is_list_of_structs(column.type):
+            raise FactoryError(spans_for("replace_spans")(config.column, column.type))
         column = column.cast(SPANS)
         spans = column.flatten()
         replacements = pa.repeat(pa.scalar(config.replacement), len(spans))

@@ -39,7 +39,7 @@ from factory.core.errors import InputError, suggest
 from factory.core.registry import register
 from factory.core.schema import SPANS
 from factory.core.stage import BatchFunction, Files
-from factory.stages.benchmarks import Benchmark, Item, read_items, read_texts
+from factory.stages.benchmarks import Benchmark, Item, find_problems, read_items, read_texts
 
 Rule = Literal["gpt3", "palm", "llama3", "tulu3", "olmo2", "fineweb", "dclm", "default"]
 Part = Literal["question", "options", "answer", "passage", "question_answer"]
@@ -216,7 +216,11 @@ def files(config: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*uris, *config.ordinary]))
 
 
-@register("contamination", version=2, reads=("text",), writes=COLUMNS, config=Settings, files=files)
+def check(config: Settings, files: Files) -> list[str]:
+    return find_problems(config.benchmarks, config.ordinary, files)
+
+
+@register("contamination", version=2, reads=("text",), writes=COLUMNS, config=Settings, files=files, check=check)
 def contamination(config: Settings, files: Files | None = None) -> BatchFunction:
     return build(config, files or {}).score
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, field_validator, model_validator
 
+from factory.core.columns import Refusal, texts_for
 from factory.core.config import Config
 from factory.core.errors import FactoryError
 from factory.core.registry import register
@@ -153,7 +154,20 @@ def repeats_of(rates: Floats, overall: float, most: int) -> Integers:
     return np.where(rates >= overall, 1, weights).astype(np.int64)
 
 
-@register("rehydrate", version=1, reads=lambda config: config.reads, writes=REPEATS, config=Rehydrate, fit=fit)
+def refusal(name: str, kind: pa.DataType) -> str:
+    if pa.types.is_integer(kind) or pa.types.is_null(kind):
+        return ""
+    return f"rehydrate takes a column of cluster sizes, which are whole numbers, and '{name}' holds {kind}."
+
+
+def takes(config: Rehydrate) -> list[tuple[str, Refusal]]:
+    by = [(config.by, texts_for("rehydrate"))] if config.by is not None else []
+    return [(config.column, refusal), *by]
+
+
+@register(
+    "rehydrate", version=2, reads=lambda config: config.reads, writes=REPEATS, config=Rehydrate, fit=fit, takes=takes
+)
 def rehydrate(config: Rehydrate, fitted: dict[str, Any]) -> BatchFunction:
     def select(batch: pa.RecordBatch) -> pa.RecordBatch:
         sizes = _sizes(batch.column(config.column), config.column)
@@ -185,8 +199,8 @@ def _steps(sizes: Integers, starts: list[int], weights: list[int]) -> Integers:
 
 def _sizes(column: pa.ChunkedArray | pa.Array, name: str) -> Integers:
     """Whole numbers; 1 for a document of which none is known."""
-    if not pa.types.is_integer(column.type) and not pa.types.is_null(column.type):
-        raise FactoryError(f"rehydrate takes a column of cluster sizes, and '{name}' holds {column.type}.")
+    if refused := refusal(name, column.type):
+        raise FactoryError(refused)
     sizes: Integers = pc.fill_null(column.cast(pa.int64()), 1).to_numpy()
     return sizes
 

@@ -296,7 +296,9 @@ def _exchange_all(bench: Bench, plans: list[Plan]) -> None:
         ],
     )
     for plan in plans:
-        plan["written"] = [[number, results[name]["pieces"]] for name, (own, number, _) in tasks.items() if own is plan]
+        own_tasks = {number: results[name] for name, (own, number, _) in tasks.items() if own is plan}
+        plan["written"] = [[number, result["pieces"]] for number, result in own_tasks.items()]
+        plan["with_keys"] = {number: result["linked"] for number, result in own_tasks.items()}
 
 
 def exchange(payload: Payload, context: Context) -> dict[str, Any]:
@@ -306,7 +308,7 @@ def exchange(payload: Payload, context: Context) -> dict[str, Any]:
     orders = _doc_ids(store, Part.from_json(part["document"]))[0] if payload["verified"] else None
     limit = _rows_held(payload["memory"], payload["row_bytes"])
     pending: list[pa.Table] = []
-    held = pieces = first = 0
+    held = pieces = first = linked = 0
 
     def flush() -> None:
         nonlocal pending, held, pieces
@@ -317,6 +319,7 @@ def exchange(payload: Payload, context: Context) -> dict[str, Any]:
         pending, held, pieces = [], 0, pieces + 1
 
     for batch in iterate_part(store, Part.from_json(part["keys"]), columns, BATCH_ROWS):
+        linked += pc.sum(pc.greater(pc.list_value_length(batch.column("keys")), 0)).as_py() or 0
         table = _key_rows(batch, part["number"] << ROW_BITS, first, orders)
         first += batch.num_rows
         for start in range(0, table.num_rows, limit):
@@ -326,7 +329,7 @@ def exchange(payload: Payload, context: Context) -> dict[str, Any]:
                 flush()
     if held:
         flush()
-    return {"pieces": pieces}
+    return {"pieces": pieces, "linked": linked}
 
 
 def _key_rows(batch: pa.RecordBatch, part: int, first: int, orders: Words | None) -> pa.Table:
@@ -689,7 +692,12 @@ def _write_all(bench: Bench, jobs: list[_Job], plans: list[Plan]) -> dict[str, M
                 Task(
                     f"{work.node.name} {part['number']}",
                     f"{__name__}:write",
-                    {**_pick(plan, "first", "snapshots", "elected"), "folder": folder, "part": part},
+                    {
+                        **_pick(plan, "first", "snapshots", "elected"),
+                        "folder": folder,
+                        "part": part,
+                        "linked": plan["with_keys"][part["number"]],
+                    },
                     part["document"]["rows"],
                 )
                 for part in _fresh(plan)
@@ -701,7 +709,7 @@ def _write_all(bench: Bench, jobs: list[_Job], plans: list[Plan]) -> dict[str, M
 
 def _made(parts: list[Part]) -> Made:
     notes: dict[str, Any] = {"histograms": merge_histograms([part.notes["histograms"] for part in parts])}
-    for count in ("duplicates", "clustered"):
+    for count in ("duplicates", "clustered", "linked"):
         notes[count] = sum(part.notes[count] for part in parts)
     largest = {item["doc_id"]: item["size"] for part in parts for item in part.notes["largest"]}
     ordered = sorted(largest.items(), key=lambda item: (-item[1], item[0]))
@@ -742,6 +750,7 @@ def write(payload: Payload, context: Context) -> dict[str, Any]:
     notes = {
         "duplicates": int(duplicate.sum()),
         "clustered": len(rows),
+        "linked": payload["linked"],  # have keys, and so were compared
         "histograms": {name: histogram(batch.column(name)) for name in ("cluster_size", "first_seen")},
         "largest": _largest(high, low, size),
     }

@@ -18,7 +18,7 @@ merging: a snapshot exchanges its own keys and walks along those of the earlier 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,8 @@ HOLDERS = pa.schema(
         ("end", pa.uint32()),
     ]
 )
+COUNTED = ("documents", "pieces", "removed_pieces", "removed_bytes", "text_bytes")
+WITHIN = ("removed_pieces_within", "removed_bytes_within")  # of these, what goes because its own document repeats it
 PIECES, ORDERS = "pieces", "orders"  # folders of an exchange
 REPORTED = 50  # most removed pieces in a report
 REPORTED_HOSTS = 5
@@ -121,7 +123,8 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
 
 def _made(parts: list[Part], report: Mapping[str, Any] | None) -> Made:
     notes: dict[str, Any] = {"histograms": merge_histograms([part.notes["histograms"] for part in parts])}
-    for count in ("documents", "pieces", "removed_pieces", "removed_bytes", "text_bytes"):
+    # Only of pieces that may repeat within a document it is noted which went for that alone.
+    for count in (*COUNTED, *(WITHIN if report is not None else ())):
         notes[count] = sum(part.notes[count] for part in parts)
     if report is not None:
         notes["most_removed"] = report["pieces"]
@@ -175,6 +178,7 @@ def _job(bench: Bench, works: list[Work]) -> dict[str, Any]:
         "states": {snapshot: state for snapshot, state in states.items() if kept[snapshot] is None},
         "keep": spec["settings"]["keep"],
         "over": spec["settings"]["over"],
+        "within": spec["settings"].get("within", "keep"),
         "columns": columns,
         "listed": "repeats" in columns,  # pieces that a person can read, once a document
     }
@@ -457,6 +461,7 @@ def _write_tasks(job: Mapping[str, Any]) -> Iterator[Task]:
                 "rows": job["pieces"][item["number"]],
                 "top": job["top"][item["snapshot"]],
                 "columns": job["columns"],
+                "within": job["within"],
             }
             name = f"{job['works'][item['snapshot']]} {item['number']}"
             yield Task(name, f"{__name__}:write", payload, item["keys"]["bytes"])
@@ -466,7 +471,7 @@ def write(payload: Payload, context: Context) -> dict[str, Any]:
     """Task: the links beside one document part."""
     store, part = Store(payload["store"]), LinkedPart.from_json(payload["part"])
     copies, removed = _read_verdicts(store, payload, part)
-    counts = dict.fromkeys(("documents", "pieces", "removed_pieces", "removed_bytes", "text_bytes"), 0)
+    counts = dict.fromkeys((*COUNTED, *WITHIN), 0)
     histograms: list[dict[str, dict[str, int]]] = []
     holders = _Holders([key for _, key in payload["top"]])
     schema = pa.schema(list(COLUMNS.items()))
@@ -477,10 +482,13 @@ def write(payload: Payload, context: Context) -> dict[str, Any]:
             pieces = np.concatenate([[0], np.cumsum(_lengths(batch.column("keys")))]).astype(np.int64)
             own = slice(piece, piece + int(pieces[-1]))
             holders.add(batch, pieces, row)
-            made, again = _links(batch, pieces, copies[own], removed[own])
+            repeats = _repeats(batch, pieces, removed[own], remove=payload["within"] == "remove")
+            made = _links(batch, pieces, copies[own], removed[own], repeats)
             piece, row = own.stop, row + batch.num_rows
-            counts["pieces"] += int(pieces[-1]) + again
-            counts["removed_pieces"] += int(np.count_nonzero(removed[own])) + again
+            counts["pieces"] += int(pieces[-1]) + len(repeats.going.starts) + int(repeats.staying.sum())
+            counts["removed_pieces"] += int(np.count_nonzero(removed[own])) + len(repeats.going.starts)
+            counts["removed_pieces_within"] += repeats.pieces_within
+            counts["removed_bytes_within"] += repeats.bytes_within
             counts["documents"] += pc.sum(pc.greater(made["removed_bytes"], 0)).as_py() or 0
             counts["removed_bytes"] += pc.sum(made["removed_bytes"]).as_py() or 0
             counts["text_bytes"] += pc.sum(batch.column("text_bytes")).as_py() or 0
@@ -489,7 +497,8 @@ def write(payload: Payload, context: Context) -> dict[str, Any]:
             yield links
 
     def notes() -> dict[str, Any]:
-        return {**counts, "histograms": merge_histograms(histograms)}  # type: ignore[arg-type]
+        listed = {name: counts[name] for name in counts if name not in WITHIN or "repeats" in payload["columns"]}
+        return {**listed, "histograms": merge_histograms(histograms)}  # type: ignore[arg-type]
 
     written = write_thin_part(store, payload["folder"], part.document, COLUMNS, batches(), notes=notes)
     if payload["top"]:
@@ -512,22 +521,52 @@ def _read_verdicts(store: Store, payload: Payload, part: LinkedPart) -> tuple[Co
     return copies, removed
 
 
+class _Repeats(NamedTuple):
+    """Of the repeats of pieces within a document: which go, how many of each document stay, what goes for that alone."""
+
+    going: Ranges
+    staying: Integers
+    pieces_within: int
+    bytes_within: int
+
+
+def _repeats(batch: pa.RecordBatch, pieces: Integers, removed: npt.NDArray[np.bool_], *, remove: bool) -> _Repeats:
+    """A repeat goes with the piece it repeats; with `remove` it goes in any case."""
+    documents = len(pieces) - 1
+    if "repeats" not in batch.schema.names:
+        nothing = np.zeros(0, np.uint32)
+        return _Repeats(
+            Ranges(nothing, nothing, np.zeros(documents + 1, np.int64)), np.zeros(documents, np.int64), 0, 0
+        )
+    starts, ends, firsts = _ranges(batch.column("repeats"))
+    of = batch.column("repeat_of").flatten().to_numpy() + np.repeat(pieces[:-1], np.diff(firsts))
+    across = removed[of]
+    going = np.ones(len(of), np.bool_) if remove else across
+    alone = going & ~across
+    gone = np.concatenate([[0], np.cumsum(going)]).astype(np.int64)[firsts]
+    return _Repeats(
+        Ranges(starts[going], ends[going], gone),
+        np.diff(firsts) - np.diff(gone),
+        int(np.count_nonzero(alone)),
+        int((ends[alone].astype(np.int64) - starts[alone]).sum()),
+    )
+
+
 def _links(
-    batch: pa.RecordBatch, pieces: Integers, copies: Counts, removed: npt.NDArray[np.bool_]
-) -> tuple[dict[str, pa.Array], int]:
-    """The columns of a batch of documents, and how many repeats within a document go."""
+    batch: pa.RecordBatch, pieces: Integers, copies: Counts, removed: npt.NDArray[np.bool_], repeats: _Repeats
+) -> dict[str, pa.Array]:
+    """The columns of a batch of documents."""
     valid = batch.column("keys").is_valid().to_numpy(zero_copy_only=False)
-    units, always = _units(batch), _ranges(batch.column("repeats")) if "repeats" in batch.schema.names else None
-    nothing = Ranges(np.zeros(0, np.uint32), np.zeros(0, np.uint32), np.zeros(len(pieces), np.int64))
-    found: Cover = cover(units, pieces, removed, always or nothing)
+    units = _units(batch)
+    found: Cover = cover(units, pieces, removed, repeats.going)
     size = batch.column("text_bytes").fill_null(0).to_numpy().astype(np.int64)
-    left = _sums(~found.touched, units.firsts)
+    left = _sums(~found.touched, units.firsts) + repeats.staying
     words = None
     if "words" in batch.schema.names:
         words = _sums(np.where(found.touched, 0, batch.column("words").flatten().to_numpy()), units.firsts)
     starts, ends, firsts = found.ranges
     spans = pa.StructArray.from_arrays([pa.array(starts), pa.array(ends)], fields=list(COLUMNS["removed"].value_type))
-    columns = {
+    return {
         "removed": pa.ListArray.from_arrays(
             pa.array(firsts.astype(np.int32)), spans, type=COLUMNS["removed"], mask=pa.array(~valid)
         ),
@@ -538,7 +577,6 @@ def _links(
         "pieces_left": count_column(left, valid),
         "words_left": pa.nulls(len(batch), pa.uint32()) if words is None else count_column(words, valid),
     }
-    return columns, 0 if always is None else len(always.starts)
 
 
 def _units(batch: pa.RecordBatch) -> Ranges:
