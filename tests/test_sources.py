@@ -681,6 +681,15 @@ def test_bad_lines_are_errors_and_harm_no_other():
         assert read("jsonl", "a.jsonl", piece)[0][0]["text"] == row["text"] or row["error"]
 
 
+def test_lines_that_where_leaves_out_are_counted():
+    data = lines(
+        {"text": "one", "split": "train"}, {"text": "two", "split": "eval"}, {"text": "three"}, {"split": "train"}
+    )
+    rows, skipped = read("jsonl", "a.jsonl", data, where={"split": "train"})
+    assert [row["text"] for row in rows] == ["one", None]
+    assert (problems(rows), skipped) == (["no_text"], {"not_asked_for": 2})
+
+
 def test_nesting_that_is_too_deep_is_an_error():
     assert problems(read("jsonl", "a.jsonl", b"[" * 100_000 + b"\n")[0]) == ["json"]
 

@@ -31,12 +31,16 @@ _ZSTD_WINDOW = 1 << 27
 _MEMBER = re.compile(rb"(\x1f\x8b\x08)")
 # A line that decompresses to this many times the limit ends the file: a bomb, not a document.
 _HOPELESS = 16
+NOT_ASKED = "not_asked_for"  # how records that `where` leaves out are counted
 _LICENSES = ("license", "licence")
 _EXACT = 2.0**63
 
 
 class JsonlConfig(Config):
-    """Names of columns; all but `text` are used where they are there. `license` is by default `license` or `licence`."""
+    """Names of columns; all but `text` are used where they are there. `license` is by default `license` or `licence`.
+
+    With `where`, only records whose fields have these values are read, such as {split: train}; others count as skipped.
+    """
 
     text: str = "text"
     id: str | None = "id"
@@ -44,6 +48,7 @@ class JsonlConfig(Config):
     date: str | None = "date"
     title: str | None = "title"
     license: str | None = None
+    where: dict[str, str | int | bool] | None = None
     max_line_bytes: int = 32 << 20
 
 
@@ -94,7 +99,7 @@ def split_lines(file: InputFile, part_bytes: int) -> list[InputPart]:
     return whole_file(file, part_bytes) if is_compressed(file.name) else split_evenly(file, part_bytes)
 
 
-def _line_row(row: Row, data: bytes, config: JsonlConfig, convert: Convert) -> Row:
+def _line_row(row: Row, data: bytes, config: JsonlConfig, convert: Convert) -> Row | str:
     try:
         record = _parse(data)
     except UnicodeDecodeError as error:
@@ -103,6 +108,8 @@ def _line_row(row: Row, data: bytes, config: JsonlConfig, convert: Convert) -> R
         return row._replace(error=f"json: {error}"[:300])
     if not isinstance(record, dict):
         return row._replace(error=f"json: a line holds a {type(record).__name__}, not an object")
+    if config.where is not None and any(record.get(key) != value for key, value in config.where.items()):
+        return NOT_ASKED
     return convert(row, record, config)
 
 
