@@ -1,12 +1,102 @@
-"""Repeating documents: how many epochs of a domain become how many copies of each document, and the bounds on that."""
+"""Shares of training tokens become epochs, and epochs become copies of documents, within the bounds on repetition.
+
+A mixture is the share of the training's tokens each domain has: epochs = share x tokens / available. A domain too small for
+its share is repeated up to `max_epochs`, and beyond that the mixture is refused, with what would be possible.
+"""
 
 import math
 from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, field_validator
 
-from factory.core.errors import FactoryError
+from factory.core.config import Config
+from factory.core.errors import FactoryError, suggest
+
+DEFAULT_MAX_EPOCHS = 4.0  # up to 4 repetitions cost next to nothing (2305.16264)
+
+
+class Budget(Config):
+    """Settings of every mixer. `max_epochs` bounds every domain, or those it names; the others keep 4.
+
+    `allow_red` lets a domain be repeated more than 40 times, where repeating has stopped to teach anything.
+    """
+
+    tokens: int = Field(gt=0)
+    max_epochs: float | dict[str, float] = DEFAULT_MAX_EPOCHS
+    allow_red: bool = False
+
+    @field_validator("max_epochs")
+    @classmethod
+    def _is_positive(cls, bound: float | dict[str, float]) -> float | dict[str, float]:
+        bounds = bound.values() if isinstance(bound, dict) else [bound]
+        if not all(math.isfinite(value) and value > 0 for value in bounds):
+            raise ValueError("max_epochs must be above 0")
+        return bound
+
+    def bounds(self, available: Mapping[str, int]) -> dict[str, float]:
+        """The most epochs of each domain; raises FactoryError where it bounds one that is not there."""
+        named = self.max_epochs if isinstance(self.max_epochs, dict) else {}
+        check_known(named, available)
+        other = DEFAULT_MAX_EPOCHS if isinstance(self.max_epochs, dict) else self.max_epochs
+        return {domain: named.get(domain, other) for domain in available}
+
+
+def check_shares(shares: Mapping[str, float]) -> None:
+    """Raise ValueError where these are no shares: numbers of at least 0 that sum to 1."""
+    bad = {domain: share for domain, share in shares.items() if not (math.isfinite(share) and share >= 0)}
+    if bad:
+        raise ValueError(f"a weight must be a number of at least 0; {', '.join(f'{k}: {v:g}' for k, v in bad.items())}")
+    total = math.fsum(shares.values())
+    if abs(total - 1) > 1e-6:
+        raise ValueError(f"weights must sum to 1; these sum to {total:.7g}")
+
+
+def check_known(named: Mapping[str, float], available: Mapping[str, int]) -> None:
+    """Raise FactoryError for a domain that is not there."""
+    unknown = sorted(set(named) - set(available))
+    if unknown:
+        raise FactoryError(f"mix: no domain is named '{unknown[0]}'.{suggest(unknown[0], available)}")
+
+
+def check_not_empty(tokens: int, available: Mapping[str, int]) -> int:
+    """All tokens there are; raises FactoryError where there are none."""
+    total = sum(available.values())
+    if not total:
+        raise FactoryError(
+            f"mix: {tokens:,} tokens asked, none available in {', '.join(sorted(available)) or 'no domain'}. "
+            "Look at `factory funnel` for the rule that drops everything."
+        )
+    return total
+
+
+def epochs_of(shares: Mapping[str, float], available: Mapping[str, int], budget: Budget) -> dict[str, float]:
+    """The epochs of every domain; 0 of those without a share. Raises FactoryError where one cannot fill its share."""
+    bounds = budget.bounds(available)
+    check_known(shares, available)
+    asked = {domain: share for domain, share in shares.items() if share > 0}
+    empty = sorted(domain for domain in asked if not available[domain])
+    if empty:
+        raise FactoryError(
+            f"mix: '{empty[0]}' should be {asked[empty[0]]:.2%} of the tokens and has none. "
+            "Remove it from the weights, or look at `factory funnel` for the rule that drops it."
+        )
+    epochs = {domain: share * budget.tokens / available[domain] for domain, share in asked.items()}
+    check_epochs(budget.tokens, epochs, bounds)
+    return {domain: epochs.get(domain, 0.0) for domain in sorted(available)}
+
+
+def check_possible(tokens: int, caps: Mapping[str, float], available: Mapping[str, int]) -> None:
+    """Raise FactoryError where all domains together, each up to its cap in tokens, do not fill the budget."""
+    possible = math.fsum(caps.values())
+    if possible >= tokens * (1 - 1e-9):
+        return
+    total = check_not_empty(tokens, available)
+    raise FactoryError(
+        f"mix: {tokens:,} tokens asked, {math.floor(possible):,} possible with every domain up to its max_epochs "
+        f"({total:,} tokens available). Lower the budget, or raise max_epochs to {round_up(tokens / total):g} for all."
+    )
 
 
 def repeats(epochs: float, hashes: npt.NDArray[np.uint64], tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
@@ -22,6 +112,18 @@ def repeats(epochs: float, hashes: npt.NDArray[np.uint64], tokens: npt.NDArray[n
     before = np.cumsum(tokens[order]) - tokens[order]
     counts[order[before < rest - 1e-6]] += 1
     return counts
+
+
+def best_first(scores: npt.NDArray[np.floating], hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Numbers to give `repeats` in place of hashes, so that the highest scores come first: a quota filled by quality.
+
+    Equal scores come by rising hash, and documents without a score (NaN) last.
+    """
+    known = ~np.isnan(scores)
+    order = np.lexsort((hashes, -np.where(known, scores, 0.0), ~known))
+    ranks = np.empty(len(order), np.uint64)
+    ranks[order] = np.arange(len(order), dtype=np.uint64)
+    return ranks
 
 
 def copy_hashes(hashes: npt.NDArray[np.uint64], copies: npt.NDArray[np.integer]) -> npt.NDArray[np.uint64]:

@@ -33,6 +33,7 @@ KINDS = {
     "mixers": "mixer",
     "packers": "packer",
     "rewriters": "rewriter",
+    "searchers": "searcher",
 }
 
 
@@ -105,13 +106,16 @@ class Stage:
 class Sample:
     """Documents a training wants: from `source` (a label of the recipe), or from files at `uri`.
 
-    `documents` bounds how many, chosen by hash(seed, doc_id), so that a larger sample contains the smaller one.
+    `documents` bounds how many, chosen by hash(seed, doc_id), so that a larger sample contains the smaller one. `columns` are
+    text columns of the documents, or keys of the records: `fit` gets the first as {role: values} and each other one, row by row
+    beside it, as {"role.column": values}; "" stands for null there, and a row without the first is left out.
     """
 
     role: str
     documents: int
     source: str | None = None
     uri: str | None = None
+    columns: tuple[str, ...] = ("text",)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The arithmetic of mixtures: budgets, search, laws. Arrays in, arrays out; neither models nor files."""
