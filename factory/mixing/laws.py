@@ -1,0 +1,111 @@
+"""Laws of a loss over steps, size and one domain's share, and extrapolation of every mixture before mixtures are compared.
+
+Data Mixing Laws (arXiv:2403.16952) nest them: for each mixture L(S) = E + B/S^β over steps (or tokens) at each model size, then
+L(N) = E + A/N^α over sizes, and the mixing law is fitted to what they say of the target. BiMix (arXiv:2405.14908) is one
+law of a domain's share p and of the data D: L(p, D) = (A/p^α)(B/D^β + C); A is absorbed by B and C here.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from factory.core.errors import FactoryError
+
+Array = npt.NDArray[np.float64]
+
+EXPONENTS = (0.01, 3.0)
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """What is left with endless data or size, and how fast the rest goes."""
+
+    floor: float
+    scale: float
+    exponent: float
+
+    def predict(self, sizes: npt.ArrayLike) -> Array:
+        return np.asarray(self.floor + self.scale * np.asarray(sizes, dtype=np.float64) ** -self.exponent)
+
+
+@dataclass(frozen=True)
+class BiMix:
+    share_exponent: float
+    data_exponent: float
+    scale: float
+    floor: float
+
+    def predict(self, shares: npt.ArrayLike, data: npt.ArrayLike) -> Array:
+        of_data = self.scale * np.asarray(data, dtype=np.float64) ** -self.data_exponent + self.floor
+        return np.asarray(np.asarray(shares, dtype=np.float64) ** -self.share_exponent * of_data)
+
+
+def fit_power_law(sizes: npt.ArrayLike, losses: npt.ArrayLike) -> PowerLaw:
+    """E, B and β >= 0 by least squares: for each β the other two are linear, so the search is along one line."""
+    from scipy.optimize import minimize_scalar
+
+    x, y = np.asarray(sizes, dtype=np.float64), np.asarray(losses, dtype=np.float64)
+    if len(np.unique(x)) < 3 or (x <= 0).any():
+        raise FactoryError(f"search: a power law needs 3 different sizes above 0; given {np.unique(x).tolist()}.")
+    unit = float(np.exp(np.log(x).mean()))  # of size, so that no exponent overflows
+
+    def error(log_exponent: float) -> float:
+        return _linear(x / unit, y, float(np.exp(log_exponent)))[2]
+
+    low, high = np.log(EXPONENTS)
+    grid = np.linspace(low, high, 60)
+    best = grid[int(np.argmin([error(point) for point in grid]))]
+    step = grid[1] - grid[0]
+    found = minimize_scalar(
+        error, bounds=(max(low, best - step), min(high, best + step)), method="bounded", options={"xatol": 1e-10}
+    )
+    exponent = float(np.exp(found.x))
+    floor, scale, _ = _linear(x / unit, y, exponent)
+    return PowerLaw(floor, scale * unit**exponent, exponent)
+
+
+def _linear(x: Array, y: Array, exponent: float) -> tuple[float, float, float]:
+    """Floor and scale, both at least 0, and the squared error they leave."""
+    power = x**-exponent
+    centred = power - power.mean()
+    scale = max(float(centred @ y) / max(float(centred @ centred), 1e-300), 0.0)
+    floor = float(y.mean() - scale * power.mean())
+    if floor < 0:
+        floor, scale = 0.0, max(float(power @ y) / float(power @ power), 0.0)
+    return floor, scale, float(((floor + scale * power - y) ** 2).sum())
+
+
+def extrapolate(sizes: npt.ArrayLike, losses: Array, target: float) -> Array:
+    """The loss of each mixture (a row of `losses`, a column for each size) at `target`."""
+    return np.array([float(fit_power_law(sizes, row).predict(target)) for row in np.atleast_2d(losses)])
+
+
+def extrapolate_nested(
+    steps: npt.ArrayLike, models: npt.ArrayLike, losses: Array, target: tuple[float, float]
+) -> Array:
+    """The loss of each mixture at (steps, model size): `losses` has an axis for mixtures, one for models, one for steps."""
+    at_steps = np.stack([extrapolate(steps, losses[:, place], target[0]) for place in range(losses.shape[1])], axis=1)
+    return extrapolate(models, at_steps, target[1])
+
+
+def fit_bimix(shares: npt.ArrayLike, data: npt.ArrayLike, losses: npt.ArrayLike) -> BiMix:
+    """By least squares of logarithms from a grid of exponents; shares and data must be above 0."""
+    from scipy.optimize import least_squares
+
+    p, d, y = (np.asarray(values, dtype=np.float64) for values in (shares, data, losses))
+    if min(p.min(), d.min(), y.min()) <= 0 or len(y) < 4:
+        raise FactoryError("search: the law of one domain needs 4 measurements with share, data and loss above 0.")
+    unit = float(np.exp(np.log(d).mean()))
+
+    def residual(point: Array) -> Array:
+        alpha, beta, scale, floor = point
+        of_data = np.exp(scale) * (d / unit) ** -beta + np.exp(floor)
+        return np.asarray(-alpha * np.log(p) + np.log(of_data) - np.log(y), dtype=np.float64)
+
+    middle = float(np.log(y).mean())
+    starts = [(alpha, beta, middle - 1, middle - 1) for alpha in (0.05, 0.2, 0.5) for beta in (0.1, 0.3, 0.6)]
+    bounds = ([0.0, 0.0, -30.0, -30.0], [5.0, 3.0, 30.0, 30.0])
+    best = min((least_squares(residual, start, bounds=bounds) for start in starts), key=lambda found: float(found.cost))
+    alpha, beta, scale, floor = (float(value) for value in best.x)
+    return BiMix(alpha, beta, float(np.exp(scale)) * unit**beta, float(np.exp(floor)))

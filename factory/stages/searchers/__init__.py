@@ -1,0 +1,1 @@
+"""How a mixture is searched with proxies."""
