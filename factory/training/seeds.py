@@ -1,8 +1,5 @@
-"""Seeds by name: each random choice has its own, derived from the run's, and none is a generator's running state."""
+"""The seeds of a training: those of `factory.core.seeds`."""
 
-import hashlib
+from factory.core.seeds import seed_for
 
-
-def seed_for(seed: int, name: str) -> int:
-    """63 bits from the run's seed and what the choice is for."""
-    return int.from_bytes(hashlib.sha256(f"{seed}\x1f{name}".encode()).digest()[:8], "big") >> 1
+__all__ = ["seed_for"]
