@@ -18,6 +18,7 @@ from factory.core.config import Config
 from factory.core.errors import InputError
 from factory.core.stage import Files, Paths, Stage
 
+TOKENIZER, TOKENIZER_NAMES = "tokenizer.json", "tokenizer_config.json"
 MAX_TEXT = 1_000_000
 MAX_LIST_BYTES = 1 << 30
 
@@ -138,6 +139,23 @@ def pin_model(uri: str, sha256: str | None, folder: str) -> dict[str, str]:
     return {"sha256": check_sha256(os.path.join(folder, uri), sha256)}
 
 
+def pin_tokenizer(path: str, sha256: str | None, folder: str) -> dict[str, str]:
+    """What pins a ready tokenizer: its tokenizer.json, and the file beside it that names its special tokens, if any."""
+    whole = os.path.join(folder, path)
+    if "://" in path or not os.path.isdir(whole):
+        return pin_model(path, sha256, folder)
+    if not os.path.isfile(os.path.join(whole, TOKENIZER)):
+        held = ", ".join(sorted(os.listdir(whole))[:10]) or "nothing"
+        raise InputError(
+            f"tokenizer '{path}': the folder has no {TOKENIZER} (found: {held}). Save it with the transformers library: "
+            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)."
+        )
+    pinned = pin_model(os.path.join(path, TOKENIZER), sha256, folder)
+    if os.path.isfile(os.path.join(whole, TOKENIZER_NAMES)):
+        pinned["names"] = check_sha256(os.path.join(whole, TOKENIZER_NAMES), None)
+    return pinned
+
+
 def check_sha256(name: str, sha256: str | None) -> str:
     """The sha256 of a local file; raises InputError when it is missing or not the expected one."""
     try:
@@ -166,19 +184,26 @@ def open_file(uri: str) -> BinaryIO:
 
 def read_texts(uri: str, folder: str, text: str = "text") -> Iterator[str]:
     """Texts of reference documents: a JSONL record's or Parquet row's `text`, or a whole text file."""
+    return (record[0] for record in read_records(uri, folder, (text,)))
+
+
+def read_records(uri: str, folder: str, columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The same with further columns of each record; "" is null there. Records without the first are left out."""
     for name in matching_files(uri, folder):
         with open_file(name) as stream:
-            yield from _texts(name, stream, text)
+            yield from _records(name, stream, columns)
 
 
-def _texts(name: str, stream: BinaryIO, text: str) -> Iterator[str]:
+def _records(name: str, stream: BinaryIO, columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     stem = name.removesuffix(".gz").removesuffix(".zst")
     if stem.endswith(".parquet"):
         table = pq.ParquetFile(stream)
-        if text not in table.schema_arrow.names:
-            raise InputError(f"{name}: no column '{text}'; it has {', '.join(table.schema_arrow.names)}.")
-        for batch in table.iter_batches(columns=[text]):
-            yield from (value[:MAX_TEXT] for value in batch.column(0).to_pylist() if value)
+        missing = [column for column in columns if column not in table.schema_arrow.names]
+        if missing:
+            raise InputError(f"{name}: no column '{missing[0]}'; it has {', '.join(table.schema_arrow.names)}.")
+        for batch in table.iter_batches(columns=list(columns)):
+            rows = zip(*(batch.column(column).to_pylist() for column in columns), strict=True)
+            yield from (_cut(row) for row in rows if row[0])
         return
     if name.endswith(".gz"):
         plain: io.BufferedIOBase = gzip.GzipFile(fileobj=stream)
@@ -187,14 +212,23 @@ def _texts(name: str, stream: BinaryIO, text: str) -> Iterator[str]:
     else:
         plain = cast(io.BufferedIOBase, stream)
     if not stem.endswith((".jsonl", ".ndjson", ".json")):
-        yield plain.read(MAX_TEXT).decode("utf-8", "replace")
+        if len(columns) > 1:
+            raise InputError(f"{name}: a text file has no '{columns[1]}'. Give JSONL or Parquet.")
+        yield (plain.read(MAX_TEXT).decode("utf-8", "replace"),)
         return
     for number, line in enumerate(plain, 1):
+        column, values = columns[0], []
         try:
-            value = json.loads(line)[text]
+            record = json.loads(line)
+            for column in columns:
+                values.append(record[column])
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{name}, line {number}: no text under '{text}' ({error}). References must be sound."
+                f"{name}, line {number}: no text under '{column}' ({error}). References must be sound."
             ) from error
-        if isinstance(value, str) and value:
-            yield value[:MAX_TEXT]
+        if isinstance(values[0], str) and values[0]:
+            yield _cut(values)
+
+
+def _cut(values: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(value[:MAX_TEXT] if isinstance(value, str) else "" for value in values)

@@ -15,12 +15,20 @@ from factory.core.manifest import Part
 from factory.core.registry import find_stage
 from factory.execution.tasks import Context, Payload, Task
 from factory.recipes.recipe import Use
-from factory.recipes.references import check_sha256, pin_files, pinned_paths, read_texts
+from factory.recipes.references import (
+    TOKENIZER,
+    TOKENIZER_NAMES,
+    check_sha256,
+    pin_files,
+    pinned_paths,
+    read_records,
+)
 from factory.recipes.work import Bench, Made, Work
 from factory.storage.parts import read_part, write_file
 from factory.storage.store import Store
 
 MAX_MODEL_BYTES = 4 << 30
+NAMED_TOKENIZER = "tokenizer.named.json"
 
 
 def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
@@ -49,7 +57,7 @@ def _payload(bench: Bench, work: Work) -> dict[str, Any]:
         settings = recipe.tokenizer
         assert settings is not None
         ready = (settings.path, settings.sha256) if settings.path is not None else None
-        own = {"tokenizer": {"vocab_size": settings.vocab_size, "documents": settings.documents}}
+        own = {"tokenizer": settings.model_dump(mode="json")}
     else:
         use = _use(bench, work.node.label)
         assert use.stage.train is not None
@@ -66,9 +74,12 @@ def _use(bench: Bench, label: str) -> Use:
 def make(payload: Payload, context: Context) -> dict[str, Any]:
     """Task: one model."""
     store = Store(payload["store"])
+    metrics: dict[str, Any]
     with store.scratch() as scratch:
-        if payload["ready"]:
-            metrics: dict[str, Any] = {"fetched": True}
+        if payload["ready"] and "tokenizer" in payload:
+            name, metrics = _fetch_tokenizer(payload, scratch)
+        elif payload["ready"]:
+            metrics = {"fetched": True}
             uri, _ = payload["ready"]
             name = _fetch(uri, payload["files"]["sha256"], payload["inputs"], scratch)
         elif "tokenizer" in payload:
@@ -83,10 +94,47 @@ def _train_tokenizer(store: Store, payload: Payload, scratch: str) -> tuple[str,
     from factory.training.tokenizer import train_tokenizer
 
     settings = payload["tokenizer"]
-    texts = sample(store, payload["documents"], settings["documents"], payload["seed"])
-    path = os.path.join(scratch, "tokenizer.json")
+    rows = sample_rows(
+        store, payload["documents"], settings["documents"], payload["seed"], columns=("text", "source", "doc_id")
+    )
+    texts = [text for text, _, _ in rows]
+    path = os.path.join(scratch, TOKENIZER)
     made = train_tokenizer(texts, vocab_size=settings["vocab_size"], path=path)
-    return "tokenizer.json", {**made, "documents": len(texts), "characters": sum(len(text) for text in texts)}
+    counted = {"documents": len(texts), "characters": sum(len(text) for text in texts)}
+    return TOKENIZER, {**made, **counted, **_fertility(path, texts, [source for _, source, _ in rows])}
+
+
+def _fertility(path: str, texts: list[str], sources: list[str]) -> dict[str, Any]:
+    """How far its tokens reach, by source and by script: what a language pays for having had little say in the training."""
+    from factory.training.tokenizer import Encoder, fertility
+
+    encoder = Encoder(path, eos=False)
+    array = pa.array(texts, pa.large_string())
+    scorer = find_stage("scorer", "script")
+    scripts = scorer.make(scorer.config())(pa.record_batch({"text": array})).column("script").to_pylist()
+    return {"by_source": fertility(encoder, array, sources), "by_script": fertility(encoder, array, scripts)}
+
+
+def _fetch_tokenizer(payload: Payload, scratch: str) -> tuple[str, dict[str, Any]]:
+    """A ready tokenizer as one file that says what it calls BOS and EOS; refused here if it cannot do what is asked."""
+    from factory.training.tokenizer import Encoder, name_special_tokens, special_names
+
+    settings, pinned, inputs = payload["tokenizer"], payload["files"], payload["inputs"]
+    path: str = settings["path"]
+    names = {key: settings[key] for key in ("bos_token", "eos_token") if settings[key] is not None}
+    if "://" not in path and os.path.isdir(os.path.join(inputs, path)):
+        if "names" in pinned:
+            own = _fetch(os.path.join(path, TOKENIZER_NAMES), pinned["names"], inputs, scratch)
+            names = {**special_names(os.path.join(scratch, own)), **names}
+        path = os.path.join(path, TOKENIZER)
+    name = _fetch(path, pinned["sha256"], inputs, scratch)
+    file = os.path.join(scratch, name)
+    if names:
+        name, plain = NAMED_TOKENIZER, file
+        file = os.path.join(scratch, name)
+        name_special_tokens(plain, names, file)
+    encoder = Encoder(file, bos=settings["bos"], eos=settings["eos"])
+    return name, {"fetched": True, **encoder.contract(), "library_alone": encoder.library_alone}
 
 
 def _train_stage(store: Store, payload: Payload, scratch: str) -> tuple[str, dict[str, Any]]:
@@ -96,13 +144,19 @@ def _train_stage(store: Store, payload: Payload, scratch: str) -> tuple[str, dic
     assert stage.train is not None
     texts: dict[str, list[str]] = {}
     for item in stage.train.samples(config):
+        rows: list[tuple[str, ...]]
         if item.uri is not None:
-            found = list(read_texts(item.uri, payload["inputs"]))
-            order = np.argsort(hash_ids(pa.array(found), payload["seed"]), kind="stable")[: item.documents]
-            texts[item.role] = [found[index] for index in sorted(order)]
+            found = list(read_records(item.uri, payload["inputs"], item.columns))
+            first = pa.array([row[0] for row in found], pa.string())
+            order = np.argsort(hash_ids(first, payload["seed"]), kind="stable")[: item.documents]
+            rows = [found[index] for index in sorted(order)]
         else:
             assert item.source is not None
-            texts[item.role] = sample(store, payload["documents"], item.documents, payload["seed"], source=item.source)
+            rows = sample_rows(
+                store, payload["documents"], item.documents, payload["seed"], source=item.source, columns=item.columns
+            )
+        for place, column in enumerate(item.columns):
+            texts[item.role if place == 0 else f"{item.role}.{column}"] = [row[place] for row in rows]
         if not texts[item.role]:
             raise InputError(f"{stage.name}: no documents to learn from as '{item.role}' ({item.uri or item.source}).")
     uris = [item.uri for item in stage.train.samples(config) if item.uri is not None]
@@ -119,11 +173,27 @@ def sample(
     store: Store, parts: list[dict[str, Any]], documents: int, seed: int, source: str | None = None
 ) -> list[str]:
     """Texts of the documents with the smallest hash(seed, doc_id): a larger sample contains a smaller one."""
+    return [text for (text,) in sample_rows(store, parts, documents, seed, source=source)]
+
+
+def sample_rows(
+    store: Store,
+    parts: list[dict[str, Any]],
+    documents: int,
+    seed: int,
+    *,
+    source: str | None = None,
+    columns: tuple[str, ...] = ("text",),
+) -> list[tuple[str, ...]]:
+    """The same with other columns; "" is null, and documents without the first column are left out."""
     hashes: list[np.ndarray] = []
     for data in parts:
-        table = read_part(store, Part.from_json(data), ["doc_id", "source", "error"])
+        told = sorted({"doc_id", "source", "error", columns[0]} - {"text"})
+        table = read_part(store, Part.from_json(data), told)
         found = hash_ids(table.column("doc_id").combine_chunks(), seed)
         wrong = ~table.column("error").is_null().to_numpy()
+        if columns[0] != "text":
+            wrong |= table.column(columns[0]).is_null().to_numpy()
         if source is not None:
             wrong |= np.array([value != source for value in table.column("source").to_pylist()], dtype=bool)
         found[wrong] = np.iinfo(np.uint64).max
@@ -132,13 +202,17 @@ def sample(
     pool = pool[pool < np.iinfo(np.uint64).max][:documents]
     if not len(pool):
         return []
-    chosen: list[tuple[int, str]] = []
+    chosen: list[tuple[int, tuple[str, ...]]] = []
     for data, found in zip(parts, hashes, strict=True):
         rows = np.flatnonzero(found <= pool[-1])
         if len(rows):
-            texts = read_part(store, Part.from_json(data), ["text"]).column("text").take(pa.array(rows)).to_pylist()
-            chosen += [(int(found[row]), text) for row, text in zip(rows, texts, strict=True)]
-    return [text for _, text in sorted(chosen)]
+            table = read_part(store, Part.from_json(data), list(columns)).take(pa.array(rows))
+            values = zip(*(table.column(column).to_pylist() for column in columns), strict=True)
+            chosen += [
+                (int(found[row]), tuple(value or "" for value in record))
+                for row, record in zip(rows, values, strict=True)
+            ]
+    return [record for _, record in sorted(chosen)]
 
 
 def _fetch(uri: str, sha256: str | None, folder: str, scratch: str) -> str:
