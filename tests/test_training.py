@@ -20,7 +20,9 @@ from factory.storage.tokens import TokenFile, TokenWriter
 from factory.training.flops import exact_flops, simple_flops
 from factory.training.guard import Guard
 from factory.training.loader import TokenStream, permute
-from factory.training.proxy import reproducible_part, train_proxy
+from factory.training.machine import Machine
+from factory.training.order import StreamOrder
+from factory.training.proxy import check_tokens, reproducible_part, train_proxy
 from factory.training.scales import SCALES, find_scale
 from factory.training.schedule import learning_rate
 from factory.training.tokenizer import END_OF_TEXT, Encoder, train_tokenizer
@@ -59,9 +61,13 @@ def corpus(tmp_path_factory, tokenizer):
 
 @pytest.fixture
 def proxy(tmp_path, tokenizer, corpus):
-    def run(name="run", steps=20, scale=TINY, **changes):
-        asked = {"tokens": corpus, "repeats": None, "tokenizer_path": tokenizer, "scale": scale, "seed": 1}
-        asked |= {"total_tokens": steps * scale.step_tokens, "out_dir": tmp_path / name, "device": "cpu"}
+    def run(name="run", steps=20, scale=TINY, seed=1, tokens=corpus, repeats=None, every=None, **changes):
+        file = TokenFile(tokens)
+        check_tokens(file, Encoder(tokenizer))
+        stream = TokenStream(file, repeats, context=scale.context, seed=seed)
+        asked = {"order": StreamOrder(stream, batch=scale.batch, steps=steps), "tokenizer_path": tokenizer}
+        asked |= {"scale": scale, "seed": seed, "out_dir": tmp_path / name}
+        asked |= {"machine": Machine(device="cpu", checkpoint_every=every)}
         return train_proxy(**(asked | changes))
 
     return run
@@ -268,22 +274,44 @@ def test_learning_rates_are_the_published_formulas():
     assert [learning_rate(linear, n, 1000) for n in (100, 550, 999)] == pytest.approx([1, 0.5, 1 / 900], abs=1e-12)
 
 
-@pytest.mark.parametrize("name", SCALES)
+@pytest.mark.parametrize("name", ["tiny", "micro", "datadecide_90m", "dclm_7b_1x"])
 def test_the_parameter_formula_counts_what_the_model_has(name):
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     from factory.training.model import model_config
 
     scale = SCALES[name]
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config(scale, vocabulary=2048, bos_id=None, eos_id=0))
+        config = AutoConfig.for_model(**model_config(scale, vocabulary=2048, bos_id=None, eos_id=0).values)
+        model = AutoModelForCausalLM.from_config(config)
     assert sum(p.numel() for p in model.parameters()) == scale.parameters(2048).total
 
 
 PINNED = {
+    "pico": (237_888, 106_816),
+    "tiny": (1_041_536, 779_392),
     "nano": (639_616, 377_472),
     "micro": (5_345_280, 4_820_992),
+    "datadecide_4m": (787_648, 525_504),
+    "datadecide_6m": (1_574_688, 1_181_472),
+    "datadecide_8m": (2_623_872, 2_099_584),
+    "datadecide_10m": (3_246_768, 2_656_944),
+    "datadecide_14m": (5_508_672, 4_722_240),
+    "datadecide_16m": (6_393_712, 5_541_744),
+    "datadecide_20m": (10_230_720, 9_444_288),
+    "datadecide_60m": (39_335_296, 37_762_432),
+    "datadecide_90m": (73_550_224, 71_387_536),
+    "datadecide_150m": (116_412_672, 113_266_944),
+    "datadecide_300m": (272_665_600, 268_471_296),
+    "datadecide_530m": (467_974_080, 462_469_056),
+    "datadecide_750m": (610_324_992, 604_033_536),
+    "datadecide_1b": (1_082_202_112, 1_073_813_504),
+    "olmo_190m": (116_412_672, 113_266_944),
+    "olmo_370m": (272_665_600, 268_471_296),
+    "olmo_760m": (610_324_992, 604_033_536),
+    "olmo_1b": (1_082_202_112, 1_073_813_504),
+    "olmo_3b": (2_849_097_472, 2_835_465_984),
     "dclm_400m_1x": (411_622_400, 308_337_664),
     "dclm_1b_1x": (1_439_801_344, 1_233_231_872),
     "dclm_3b_1x": (2_795_937_280, 2_537_725_440),
@@ -359,9 +387,9 @@ def test_the_same_run_twice_gives_the_same_weights_and_another_seed_gives_others
 def test_a_killed_run_goes_on_to_the_same_bits(proxy, tmp_path):
     undisturbed = proxy("undisturbed")
     with pytest.raises(Killed):
-        proxy("killed", checkpoint_every=5, report=kill_at(12))
+        proxy("killed", every=5, report=kill_at(12))
     seen = []
-    resumed = proxy("killed", checkpoint_every=5, report=seen.append)
+    resumed = proxy("killed", every=5, report=seen.append)
     assert seen[0] == {"event": "resumed", "step": 10}
     assert reproducible_part(resumed) == reproducible_part(undisturbed)
     weights = [(tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("undisturbed", "killed")]
@@ -371,11 +399,11 @@ def test_a_killed_run_goes_on_to_the_same_bits(proxy, tmp_path):
 @pytest.mark.parametrize("damaged", ["model.safetensors", "optimizer.safetensors", "state.json"])
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(proxy, tmp_path, damaged):
     with pytest.raises(Killed):
-        proxy("killed", checkpoint_every=5, report=kill_at(12))
+        proxy("killed", every=5, report=kill_at(12))
     file = tmp_path / "killed" / "checkpoints" / "step-0000000010" / damaged
     os.truncate(file, file.stat().st_size // 2)
     seen = []
-    resumed = proxy("killed", checkpoint_every=5, report=seen.append)
+    resumed = proxy("killed", every=5, report=seen.append)
     assert seen[0]["event"] == "checkpoint_damaged"
     assert damaged in seen[0]["problem"]
     assert seen[1] == {"event": "resumed", "step": 5}
@@ -391,8 +419,8 @@ def test_a_finished_run_is_not_trained_again(proxy):
 
 def test_a_folder_of_another_run_is_refused(proxy):
     with pytest.raises(Killed):
-        proxy(checkpoint_every=5, report=kill_at(7))
-    with pytest.raises(FactoryError, match=r"holds another run \(its seed differ\)"):
+        proxy(every=5, report=kill_at(7))
+    with pytest.raises(FactoryError, match=r"holds another run \(its order_digest, seed differ\)"):
         proxy(seed=9)
 
 
@@ -440,7 +468,7 @@ def test_the_guard_sees_what_is_no_number_and_what_does_not_come_back():
     [
         ({"steps": 2}, "are 2 steps at scale tiny, which warms up for 2. Ask for at least 192 tokens"),
         ({"steps": 100_000}, "6,400,000 tokens asked, and the mixture gives"),
-        ({"device": "tpu"}, "device 'tpu' is not one of auto, cpu, cuda"),
+        ({"machine": Machine(device="tpu")}, "device 'tpu' is not one of auto, cpu, cuda"),
     ],
 )
 def test_a_run_that_cannot_be_is_refused(proxy, changes, message):

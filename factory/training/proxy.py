@@ -1,8 +1,9 @@
-"""Training one proxy: token file, scale and seed in; a model in Hugging Face layout and a record out.
+"""Training one proxy: a data order, a scale and a seed in; a model in Hugging Face layout and a record out.
 
 `out_dir` is the run's own: `checkpoints/` while it runs, then `model/` and, last, `record.json`. Called again it goes on
 from its last whole checkpoint, or returns the record. What the record says apart from `MEASURED` follows from the
-arguments alone (to the bit on a CPU with the same number of threads).
+arguments alone (to the bit on a CPU with the same number of threads and processes). In a run of several processes each
+calls this with the same arguments; rank 0 writes.
 """
 
 import json
@@ -12,81 +13,121 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from factory.core.errors import FactoryError
-from factory.core.fingerprint import digest_bytes
 from factory.storage.tokens import TokenFile
-from factory.training.checkpoint import find_checkpoint, read_state, restore, save_checkpoint, save_model
-from factory.training.flops import exact_flops, simple_flops
-from factory.training.loader import TokenStream
+from factory.training.averaging import Average, average_steps
+from factory.training.checkpoint import (
+    check_whole,
+    find_checkpoint,
+    model_weights,
+    read_state,
+    restore,
+    save_checkpoint,
+    save_model,
+    save_weights,
+)
+from factory.training.distributed import shard, world
+from factory.training.flops import CONVENTION, exact_flops, measured, simple_flops
 from factory.training.loop import Progress, Report, make_optimizer, reproducible, train
-from factory.training.model import build_model, model_config, weights_digest
+from factory.training.machine import Machine, Precision
+from factory.training.model import (
+    build_model,
+    check_vocabulary,
+    digest_weights,
+    model_config,
+    read_config,
+    read_model,
+    scale_of,
+)
+from factory.training.order import Order
 from factory.training.scales import Scale
-from factory.training.schedule import check_steps, learning_rate
+from factory.training.schedule import annealed_steps, check_steps, learning_rate
 from factory.training.tokenizer import Encoder
 
-MEASURED = ("seconds", "tokens_per_s", "device", "threads")
+MEASURED = (
+    "seconds",
+    "tokens_per_s",
+    "flops_per_s",
+    "mfu",
+    "peak_flops",
+    "device_name",
+    "devices",
+    "device_hours",
+    "usd_per_hour",
+    "dollars",
+    "device",
+    "threads",
+    "processes",
+)
 FINAL_SHARE = 0.1
+PRECISIONS = ("float32", "bfloat16")
 
 
 def train_proxy(
     *,
-    tokens: str | Path,
-    repeats: npt.ArrayLike | None,
+    order: Order,
     tokenizer_path: str | Path,
     scale: Scale,
     seed: int,
-    total_tokens: int,
     out_dir: str | Path,
-    device: str = "auto",
-    threads: int = 1,
-    checkpoint_every: int | None = None,
     bos: bool = False,
     eos: bool = True,
+    init: str | Path | None = None,
+    average: int = 1,
+    precision: Precision = "float32",
+    machine: Machine | None = None,
     report: Report | None = None,
-    hashes: npt.NDArray[np.uint64] | None = None,
 ) -> dict[str, Any]:
     """Train, or go on training, and return the record; `valid` is false, with a `reason`, where the loss broke down.
 
-    With `hashes`, one of each document, copies are read in the order of theirs (see `TokenStream`).
+    `init` is a checkpoint in Hugging Face layout whose weights, and shape, the run starts from (moments are fresh);
+    `average` the number of snapshots whose average is the model.
     """
-    out = Path(out_dir)
+    out, machine = Path(out_dir), machine or Machine()
     out.mkdir(parents=True, exist_ok=True)
     encoder = Encoder(tokenizer_path, bos=bos, eos=eos)
-    file = TokenFile(tokens)
-    stream = TokenStream(file, repeats, context=scale.context, seed=seed, hashes=hashes)
-    steps = _steps(stream, scale, total_tokens, encoder)
-    spec = _spec(file, repeats, encoder, scale, seed=seed, total_tokens=total_tokens)
-    if hashes is not None:
-        spec["order_digest"] = digest_bytes(hashes.astype("<u8").tobytes())
-    finished = _finished(out, spec)
-    if finished is not None:
-        return finished
-
-    device = choose_device(device)
-    with reproducible(device, threads):
-        # A model's configuration names the tokens it has seen around documents and no others.
-        config = model_config(
-            scale,
-            vocabulary=encoder.vocabulary,
-            bos_id=encoder.bos_id if encoder.bos else None,
-            eos_id=encoder.eos_id if encoder.eos else None,
-        )
-        model = build_model(config, seed=seed).to(device)
+    if init is not None:
+        check_whole(Path(init))
+        check_vocabulary(init, encoder.path, encoder.vocabulary)
+        scale = scale_of(read_config(init), scale)
+    check_steps(scale, order.steps, order.tokens)
+    snapshots = _snapshots(scale, order.steps, average)
+    if precision not in PRECISIONS:
+        raise FactoryError(f"proxy: precision '{precision}' is not one of {', '.join(PRECISIONS)}.")
+    device = choose_device(machine.device)
+    with reproducible(device, machine.threads, seed):
+        start = None if init is None else read_model(init)
+        spec = {
+            "order_digest": order.digest,
+            "contract": encoder.contract(),
+            "scale": asdict(scale),
+            "seed": seed,
+            "init": None if start is None else digest_weights(model_weights(start)),
+            "average": average,
+            "precision": precision,
+        }
+        finished = _finished(out, spec)
+        if finished is not None:
+            return finished
+        model = start or _new_model(scale, encoder, order, seed)
+        _place(model, machine, device, precision)
         optimizer = make_optimizer(model, scale)
-        progress = _resume(out / "checkpoints", spec, model, optimizer, report)
+        mean = Average(model, decay=scale.ema, at=snapshots) if scale.ema or snapshots else None
+        progress = _resume(out / "checkpoints", spec, model, optimizer, mean, report)
+        annealed = frozenset(annealed_steps(scale, order.steps)[:-1])
         reason = train(
             model,
             optimizer,
-            stream,
+            order,
             scale,
             progress,
-            steps=steps,
             device=device,
-            save=lambda done: _save(out / "checkpoints", model, encoder, optimizer, done, spec),
-            save_every=checkpoint_every,
+            precision=precision,
+            micro_batch=machine.micro_batch,
+            average=mean,
+            save=lambda done: _save(out / "checkpoints", model, encoder, optimizer, mean, done, spec),
+            save_every=machine.checkpoint_every,
+            anneal=lambda step: save_weights(_annealed(out, step), model) if step in annealed else None,
             report=report,
         )
         record = {
@@ -94,16 +135,25 @@ def train_proxy(
             "valid": reason is None,
             "reason": reason,
             "seed": seed,
-            **_results(progress, scale, encoder.vocabulary, steps),
-            "model_digest": weights_digest(model) if reason is None else None,
+            **_results(progress, scale, encoder.vocabulary, order),
+            "average": {"snapshots_after": snapshots, "ema": scale.ema},
+            "optimizer": "fresh",  # moments never come from the model a run starts from
+            "model_digest": None,
             "spec": spec,
             "device": device,
-            "threads": threads,
+            "threads": machine.threads,
+            "processes": world()[1],
+            **_measured(progress, scale, encoder.vocabulary, order, machine, device),
         }
         if reason is None:
-            save_model(out / "model", model, encoder)
-    _write_json(out / "record.json", record)
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+            if mean is not None:
+                mean.put()
+            record["model_digest"] = digest_weights(model_weights(model))
+            save_model(out / "model", model, encoder, [_annealed(out, step) for step in sorted(annealed)])
+    if world()[0] == 0:
+        _write_json(out / "record.json", record)
+        for folder in ("checkpoints", "annealed"):
+            shutil.rmtree(out / folder, ignore_errors=True)
     return record
 
 
@@ -122,41 +172,54 @@ def choose_device(asked: str) -> str:
     return asked
 
 
+def check_tokens(file: TokenFile, encoder: Encoder) -> None:
+    """Refuse tokens of another tokenizer before anything is trained on them."""
+    biggest = (
+        int(file.ids.max()) if 0 < file.tokens <= 1 << 24 else 0
+    )  # those of large files are checked as they are read
+    if biggest >= encoder.vocabulary or file.dtype != encoder.dtype:
+        raise FactoryError(
+            f"proxy: {file.prefix} ({file.dtype.name}, ids up to {biggest:,}) was not made by {encoder.path} "
+            f"({encoder.dtype.name}, {encoder.vocabulary:,} entries). Write the tokens again with this tokenizer."
+        )
+
+
 def reproducible_part(record: dict[str, Any]) -> dict[str, Any]:
     """The record without what was measured: what may enter a digest."""
     return {key: value for key, value in record.items() if key not in MEASURED}
 
 
-def _steps(stream: TokenStream, scale: Scale, total_tokens: int, encoder: Encoder) -> int:
-    steps = total_tokens // scale.step_tokens
-    check_steps(scale, steps, total_tokens)
-    if steps * scale.batch > len(stream):
+def _snapshots(scale: Scale, steps: int, average: int) -> list[int]:
+    if average < 1 or not 0 <= scale.ema < 1 or (average > 1 and scale.ema):
         raise FactoryError(
-            f"proxy: {total_tokens:,} tokens asked, and the mixture gives {stream.tokens:,} in {len(stream):,} sequences of "
-            f"{scale.context} ({steps * scale.batch:,} needed). Lower the proxy's tokens, or raise the mixture's."
+            f"proxy: average {average} with ema {scale.ema} cannot be: a number of snapshots, or a decay below 1, not both."
         )
-    biggest = int(stream.file.ids.max()) if stream.file.tokens <= 1 << 24 else 0  # large files are checked when written
-    if biggest >= encoder.vocabulary or stream.file.dtype != encoder.dtype:
-        raise FactoryError(
-            f"proxy: {stream.file.prefix} ({stream.file.dtype.name}, ids up to {biggest:,}) was not made by {encoder.path} "
-            f"({encoder.dtype.name}, {encoder.vocabulary:,} entries). Write the tokens again with this tokenizer."
-        )
-    return steps
+    return average_steps(scale, steps, average) if average > 1 else []
 
 
-def _spec(
-    file: TokenFile, repeats: npt.ArrayLike | None, encoder: Encoder, scale: Scale, *, seed: int, total_tokens: int
-) -> dict[str, Any]:
-    """All that decides the weights."""
-    counts = np.ones(len(file), dtype=np.int64) if repeats is None else np.asarray(repeats, dtype=np.int64)
-    return {
-        "tokens_digest": file.digest,
-        "repeats_digest": digest_bytes(counts.astype("<i8").tobytes()),
-        "contract": encoder.contract(),
-        "scale": asdict(scale),
-        "seed": seed,
-        "total_tokens": total_tokens,
-    }
+def _new_model(scale: Scale, encoder: Encoder, order: Order, seed: int) -> Any:
+    # A model's configuration names the tokens it has seen around documents and no others.
+    config = model_config(
+        scale,
+        vocabulary=encoder.vocabulary,
+        bos_id=encoder.bos_id if encoder.bos else None,
+        eos_id=encoder.eos_id if encoder.eos else None,
+    )
+    return build_model(config, seed=seed)
+
+
+def _place(model: Any, machine: Machine, device: str, precision: str) -> None:
+    model.recompute = machine.recompute
+    model.to(device)
+    if machine.compile:
+        for block in model.model.layers:  # alike, so that they are compiled once
+            block.compile()
+    if world()[1] > 1:
+        shard(model, device=device, precision=precision)
+
+
+def _annealed(out: Path, step: int) -> Path:
+    return out / "annealed" / f"annealed-{step:010d}.safetensors"
 
 
 def _finished(out: Path, spec: dict[str, Any]) -> dict[str, Any] | None:
@@ -168,7 +231,9 @@ def _finished(out: Path, spec: dict[str, Any]) -> dict[str, Any] | None:
     return record
 
 
-def _resume(root: Path, spec: dict[str, Any], model: Any, optimizer: Any, report: Report | None) -> Progress:
+def _resume(
+    root: Path, spec: dict[str, Any], model: Any, optimizer: Any, average: Average | None, report: Report | None
+) -> Progress:
     path, problems = find_checkpoint(root)
     if report is not None:
         for problem in problems:
@@ -177,14 +242,23 @@ def _resume(root: Path, spec: dict[str, Any], model: Any, optimizer: Any, report
         return Progress()
     state = read_state(path)
     _same_run(root.parent, spec, state.pop("spec"))
-    restore(path, model, optimizer)
+    state.pop("averaged", None)
+    restore(path, model, optimizer, average)
     if report is not None:
         report({"event": "resumed", "step": state["step"]})
     return Progress.from_json(state)
 
 
-def _save(root: Path, model: Any, encoder: Encoder, optimizer: Any, progress: Progress, spec: dict[str, Any]) -> None:
-    save_checkpoint(root, model, encoder, optimizer, {**progress.to_json(), "spec": spec})
+def _save(
+    root: Path,
+    model: Any,
+    encoder: Encoder,
+    optimizer: Any,
+    average: Average | None,
+    progress: Progress,
+    spec: dict[str, Any],
+) -> None:
+    save_checkpoint(root, model, encoder, optimizer, {**progress.to_json(), "spec": spec}, average)
 
 
 def _same_run(out: Path, asked: dict[str, Any], found: dict[str, Any]) -> None:
@@ -195,28 +269,47 @@ def _same_run(out: Path, asked: dict[str, Any], found: dict[str, Any]) -> None:
         )
 
 
-def _results(progress: Progress, scale: Scale, vocabulary: int, steps: int) -> dict[str, Any]:
+def _results(progress: Progress, scale: Scale, vocabulary: int, order: Order) -> dict[str, Any]:
     losses = [loss for _, _, loss in progress.curve]
     last = losses[-max(1, round(FINAL_SHARE * len(losses))) :]
-    seen = progress.step * scale.step_tokens
+    seen = progress.step * (order.tokens // order.steps)
     parameters = scale.parameters(vocabulary)
     return {
         "scale": scale.name,
-        "steps": steps,
+        "steps": order.steps,
         "steps_done": progress.step,
         "tokens_seen": seen,
+        "targets_counted": progress.targets,
         "loss": sum(last) / len(last) if last else None,
         "first_loss": losses[0] if losses else None,
         "loss_curve": progress.curve,
         "parameters": {"total": parameters.total, "non_embedding": parameters.non_embedding},
         "flops_6nd": simple_flops(scale, vocabulary, seen),
         "flops": exact_flops(scale, vocabulary, seen),
-        "flops_convention": "6 (non-embedding + head) + 6 layers·width·context per token, causal attention",
-        "sum_lr": sum(learning_rate(scale, step, steps) for step in range(progress.step)),
+        "flops_convention": CONVENTION,
+        "sum_lr": sum(learning_rate(scale, step, order.steps) for step in range(progress.step)),
         "consumption_digest": progress.consumed,
-        "seconds": progress.seconds,
-        "tokens_per_s": seen / progress.seconds if progress.seconds else None,
     }
+
+
+def _measured(
+    progress: Progress, scale: Scale, vocabulary: int, order: Order, machine: Machine, device: str
+) -> dict[str, Any]:
+    import platform
+
+    import torch
+
+    seen = progress.step * (order.tokens // order.steps)
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
+    return measured(
+        exact_flops(scale, vocabulary, seen),
+        seen,
+        progress.seconds,
+        device_name=name,
+        devices=world()[1],
+        usd_per_hour=machine.usd_per_hour,
+        peak=machine.peak_flops,
+    )
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -1,13 +1,17 @@
 """Scales: frozen recipes of how a proxy model is shaped and trained, so that two runs differ in their data alone.
 
 Every constant that decides the weights is here; the budget, the seed and the data are the run's. Parameter counts follow
-from the shape by formula, without building the model.
+from the shape by formula, without building the model. Published recipes are those of DCLM (2406.11794), of DataDecide
+(2504.11393, five times Chinchilla) and of the OLMo ladder (2412.04403), whose batch and rate follow from the size.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 from factory.core.errors import FactoryError, suggest
+
+Schedule = Literal["cosine", "linear", "wsd", "wsd_s", "infinite", "rewarm"]
+Decay = Literal["linear", "sqrt", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,11 @@ class Scale:
     """A Llama-style decoder and its training recipe.
 
     `batch` and `context` are in sequences and tokens, `tokens` is the budget the scale is made for, `vocabulary` is None
-    where the tokenizer decides. `decay_share` is the last part of the steps in which `wsd` goes down to the floor.
-    `init_std` is that of the matrices; embeddings start at 0.02.
+    where the tokenizer decides, `kv_heads` and `head_width` where they follow from `heads`. `init_std` is that of the
+    matrices; embeddings start at 0.02. `ema` is the decay of an exponential average of the weights, which is then the model.
+
+    What the fields of the rate mean is said in `factory.training.schedule`. Shares are of the steps; `warmup_share` stands
+    in for `warmup_steps` where it is above 0.
     """
 
     name: str
@@ -44,8 +51,13 @@ class Scale:
     floor_lr: float
     weight_decay: float
     warmup_steps: int
-    schedule: Literal["cosine", "wsd", "linear"]
+    schedule: Schedule
     decay_share: float = 0.2
+    decay: Decay = "linear"
+    warmup_share: float = 0.0
+    anneals: int = 1
+    cooldown_share: float = 0.2
+    constant_share: float = 0.125
     z_loss: float = 0.0
     vocabulary: int | None = None
     tied: bool = False
@@ -55,6 +67,17 @@ class Scale:
     beta2: float = 0.95
     clip: float = 1.0
     init_std: float = 0.02
+    ema: float = 0.0
+    kv_heads: int | None = None
+    head_width: int | None = None
+
+    @property
+    def key_heads(self) -> int:
+        return self.kv_heads or self.heads
+
+    @property
+    def head_size(self) -> int:
+        return self.head_width or self.width // self.heads
 
     @property
     def step_tokens(self) -> int:
@@ -72,7 +95,8 @@ class Scale:
         return self.vocabulary
 
     def parameters(self, vocabulary: int) -> Parameters:
-        attention = 4 * self.width**2 + (2 * (self.width // self.heads) if self.qk_norm else 0)
+        attention = 2 * self.width * self.head_size * (self.heads + self.key_heads)
+        attention += 2 * self.head_size if self.qk_norm else 0
         block = attention + 3 * self.width * self.hidden + 2 * self.width
         embedding = self.rows(vocabulary) * self.width
         return Parameters(self.layers * block + self.width, embedding, 0 if self.tied else embedding)
@@ -111,9 +135,102 @@ def _dclm(name: str) -> Scale:
     )
 
 
+# DataDecide's (2504.11393): sequences of 2048, the rule of the OLMo ladder with batches rounded by hand, a hidden width of
+# four times the width, and a head of its own, which its names count.
+# name: (width, layers, heads, batch, rate, steps)
+_DATADECIDE = {
+    "datadecide_4m": (64, 8, 8, 32, 1.4e-2, 5_725),
+    "datadecide_6m": (96, 8, 8, 32, 1.2e-2, 9_182),
+    "datadecide_8m": (128, 8, 8, 32, 1.1e-2, 13_039),
+    "datadecide_10m": (144, 8, 8, 32, 1.0e-2, 15_117),
+    "datadecide_14m": (192, 8, 8, 32, 9.2e-3, 21_953),
+    "datadecide_16m": (208, 8, 8, 32, 8.9e-3, 24_432),
+    "datadecide_20m": (192, 16, 8, 64, 8.4e-3, 14_584),
+    "datadecide_60m": (384, 16, 12, 96, 5.8e-3, 29_042),
+    "datadecide_90m": (528, 16, 12, 160, 4.9e-3, 29_901),
+    "datadecide_150m": (768, 12, 12, 192, 4.2e-3, 38_157),
+    "datadecide_300m": (1024, 16, 16, 320, 3.3e-3, 45_787),
+    "datadecide_530m": (1344, 16, 16, 448, 2.8e-3, 57_786),
+    "datadecide_750m": (1536, 16, 16, 576, 2.5e-3, 63_589),
+    "datadecide_1b": (2048, 16, 16, 704, 2.1e-3, 69_369),
+}
+# The OLMo ladder's (2412.04403, allenai/OLMo-ladder): (width, layers, heads); everything else by `ladder_recipe`.
+_OLMO = {
+    "olmo_190m": (768, 12, 12),
+    "olmo_370m": (1024, 16, 16),
+    "olmo_760m": (1536, 16, 16),
+    "olmo_1b": (2048, 16, 16),
+    "olmo_3b": (3328, 16, 16),
+}
+LADDER_ROWS = 50_304  # of the tokenizer the two were published with; ours decides about its own
+LADDER_SIZE = 108e6
+LEAST_BATCH = 32
+
+
+def ladder_recipe(parameters: float) -> tuple[int, float]:
+    """(batch in sequences of 2048, peak rate) of the OLMo ladder for so many parameters, blocks and head.
+
+    160 (N / 108e6)^⅔ sequences, down to a multiple of 32, and 0.0047 (N / 108e6)^-⅓; warm-up is over N tokens.
+    """
+    size = parameters / LADDER_SIZE
+    batch = int(160 * size ** (2 / 3)) // LEAST_BATCH * LEAST_BATCH
+    return max(LEAST_BATCH, batch), 0.0047 * size ** (-1 / 3)
+
+
+def _ladder(
+    name: str, width: int, layers: int, heads: int, given: tuple[int, float, int] | None = None, chinchilla: int = 1
+) -> Scale:
+    blocks = layers * (4 * width**2 + 3 * width * 4 * width + 2 * width) + width
+    parameters = blocks + LADDER_ROWS * width
+    batch, rate = given[:2] if given else ladder_recipe(parameters)
+    return Scale(
+        name,
+        width=width,
+        layers=layers,
+        heads=heads,
+        hidden=4 * width,
+        context=2048,
+        batch=batch,
+        tokens=given[2] * batch * 2048 if given else 20 * chinchilla * parameters,
+        peak_lr=rate,
+        floor_lr=0.0,
+        weight_decay=0.1,
+        warmup_steps=max(1, round(parameters / (batch * 2048))),
+        schedule="wsd",
+        decay_share=0.1,
+        z_loss=1e-5,
+        qk_norm=True,
+    )
+
+
 SCALES = {
     scale.name: scale
     for scale in (
+        # The smallest that learn anything: for tests of what surrounds a training, and for comparing ranks overnight.
+        *(
+            Scale(
+                name,
+                width=width,
+                layers=layers,
+                heads=heads,
+                hidden=hidden,
+                context=context,
+                batch=16,
+                tokens=tokens,
+                peak_lr=3e-3,
+                floor_lr=0.0,
+                weight_decay=0.1,
+                warmup_steps=50,
+                schedule="wsd",
+                z_loss=1e-4,
+                tied=True,
+                init_std=width**-0.5,
+            )
+            for name, width, layers, heads, hidden, context, tokens in (
+                ("pico", 64, 2, 2, 192, 128, 1_000_000),
+                ("tiny", 128, 4, 4, 336, 256, 5_000_000),
+            )
+        ),
         # With a few hundred thousand tokens the number of steps limits learning: hence small batches, and matrices that
         # start at 1/√width rather than 0.02. QK-norm and half the batch were within seed noise of this (techdocs).
         Scale(
@@ -155,6 +272,8 @@ SCALES = {
             tied=True,
             qk_norm=True,
         ),
+        *(_ladder(name, *row[:3], row[3:]) for name, row in _DATADECIDE.items()),
+        *(_ladder(name, *row) for name, row in _OLMO.items()),
         *(_dclm(name) for name in _DCLM),
     )
 }

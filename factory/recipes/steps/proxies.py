@@ -4,46 +4,93 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from factory.core.errors import FactoryError
 from factory.core.fingerprint import hash_ids
-from factory.core.manifest import Part
+from factory.core.manifest import Manifest, Part
+from factory.core.mixture import copy_hashes, numbered_copies, repeats
 from factory.execution.tasks import Context, Payload, Task
 from factory.recipes.scale import proxy_scale
+from factory.recipes.steps.tokens import read_index
 from factory.recipes.work import Bench, Made, Work
 from factory.storage.parts import read_part, write_file
 from factory.storage.store import TEMPORARY, Store
+from factory.storage.tokens import TokenFile
 from factory.training.scales import Scale
+
+Report = Callable[[Mapping[str, Any]], None]
 
 CHECKPOINT_EVERY = 50  # steps; a killed run goes on from the last of them
 RECORD = "training.json"
+TRIAL_COLUMNS = ("doc_id", "domain", "length", "repeats")
+LAID_OUT = ("packing", "phases", "conditioning")  # of a node's spec: how documents become sequences
 
 
 def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
     """Trained proxies, one task each."""
-    scale = proxy_scale(bench.recipe.proxy)
     tasks = []
     for work in works:
         tokens = work.one("tokens")
-        budget = int(work.node.spec["tokens"])
+        start = next((manifest for manifest in work.of("proxies")), None)  # the proxy it goes on from
         payload = {
-            "store": bench.store.url,
+            **payload_of(bench, work.node.label, tokens, work.one("models"), work.node.spec, start=start),
             "folder": f"{work.folder}/{tokens.digest}",
-            "tokens": {part.name: part.to_json() for part in tokens.parts},
-            "tokenizer": work.one("models").parts[0].path,
-            "policy": {name: tokens.notes["contract"][name] for name in ("bos", "eos")},
-            "scale": asdict(scale),
-            "seed": work.node.spec["seed"],
-            "order": work.node.spec.get("order"),
-            # One sequence less than what is there: the last target of the last sequence has to exist.
-            "budget": budget - scale.context,
         }
-        tasks.append(Task(work.node.name, f"{__name__}:make", payload, budget))
+        tasks.append(Task(work.node.name, f"{__name__}:make", payload, int(work.node.spec["tokens"])))
 
     results = bench.run_tasks("train proxies", tasks, unit="tokens")
     return {task.name: _made(results[task.name]) for task in tasks}
+
+
+def payload_of(
+    bench: Bench,
+    experiment: str,
+    tokens: Manifest,
+    tokenizer: Manifest,
+    spec: Mapping[str, Any],
+    *,
+    start: Manifest | None = None,
+    epochs: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """What `make` is told, apart from its folder: `spec` is a node's (scale, seed, tokens, how documents are laid out).
+
+    With `epochs` by domain, `tokens` is a pool and they say how often its documents are read. `start` is a trained proxy to go
+    on from; the recipe's own checkpoint is used where it names one.
+    """
+    proxy = bench.recipe.experiment(experiment).proxy
+    scale = proxy_scale(proxy)
+    init: list[str] | None = None
+    if start is not None:
+        init = [part.path for part in start.parts if part.name != RECORD]
+    return {
+        "store": bench.store.url,
+        "tokens": {part.name: part.to_json() for part in tokens.parts},
+        "tokenizer": tokenizer.parts[0].path,
+        "policy": {name: tokens.notes["contract"][name] for name in ("bos", "eos")},
+        "scale": asdict(scale),
+        "seed": spec["seed"],
+        "order": spec.get("order"),
+        "spec": {name: spec[name] for name in LAID_OUT if name in spec},
+        "epochs": None if epochs is None else dict(epochs),
+        "init": init,  # files of a checkpoint in the store
+        "init_folder": os.path.join(bench.recipe.folder, proxy.init)
+        if proxy.init is not None and proxy.init_experiment is None
+        else None,
+        "average": proxy.average,
+        "precision": proxy.precision,
+        "processes": proxy.processes,
+        "usd_per_hour": proxy.usd_per_hour,
+        "machine": proxy.machine.model_dump(mode="json", exclude_none=True),
+        # One sequence less than what is there: the last target of the last sequence has to exist.
+        "budget": int(spec["tokens"]) - scale.context,
+    }
 
 
 def _made(result: Mapping[str, Any]) -> Made:
@@ -52,16 +99,130 @@ def _made(result: Mapping[str, Any]) -> Made:
 
 def make(payload: Payload, context: Context) -> dict[str, Any]:
     """Task: train one proxy, from its last checkpoint where a killed run left one."""
-    from factory.training.proxy import reproducible_part, train_proxy
+    return _keep(payload, context, _train)
+
+
+def make_online(payload: Payload, online: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    """Task: train one proxy whose shares change while it runs; `epochs` are what it starts with.
+
+    A model in `init` is the reference of DoReMi, and what the others go on from.
+    """
+    return _keep({**payload, "online": dict(online)}, context, _train_online)
+
+
+def train(job: Mapping[str, Any], report: Report | None) -> dict[str, Any]:
+    """Train the proxy of a job in this process, or as one of several; returns the record. Called by name in each."""
+    from factory.training.machine import Machine
+    from factory.training.order import open_order
+    from factory.training.proxy import check_tokens, train_proxy
+    from factory.training.seeds import seed_for
+    from factory.training.tokenizer import Encoder
+
+    payload, files = job["payload"], job["files"]
+    scale, (run_seed, number) = Scale(**payload["scale"]), payload["seed"]
+    plan = {**payload["spec"], "bos": payload["policy"]["bos"]}
+    if payload["order"] == "copies":
+        plan["copies"] = run_seed
+    asked = TRIAL_COLUMNS if payload["epochs"] is not None else ()
+    index = read_index(Store(payload["store"]), payload["tokens"], plan, asked)
+    if payload["epochs"] is not None:
+        counts = pa.array(trial_repeats(index, payload["epochs"], run_seed))
+        index = index.set_column(index.column_names.index("repeats"), "repeats", counts)
+    check_tokens(TokenFile(files["tokens"]), Encoder(files["tokenizer"], **payload["policy"]))
+    seed = seed_for(run_seed, f"proxy {number}")
+    return train_proxy(
+        order=open_order(files["tokens"], index, plan, scale=scale, seed=seed, total_tokens=payload["budget"]),
+        tokenizer_path=files["tokenizer"],
+        scale=scale,
+        seed=seed,
+        out_dir=files["out"],
+        init=files["init"],
+        average=payload["average"],
+        precision=payload["precision"],
+        machine=Machine(**job["machine"]),
+        report=report,
+        **payload["policy"],
+    )
+
+
+def trial_repeats(index: pa.Table, epochs: Mapping[str, float], seed: int) -> npt.NDArray[np.uint32]:
+    """How often each document of a pool is read when every domain is read so many times: that of `steps/tokens.py`.
+
+    `index` has doc_id, domain, length and repeats (the copies a selection takes, each a document to the mixture). Documents of
+    domains without epochs are not read. A larger share contains the smaller, whatever the other domains are.
+    """
+    domains = index.column("domain").combine_chunks().dictionary_encode()
+    names, numbers = domains.dictionary.to_pylist(), domains.indices.to_numpy()
+    unknown = sorted(set(epochs) - set(names))
+    if unknown:
+        raise FactoryError(f"The pool has no domain '{unknown[0]}'. It has {', '.join(sorted(names))}.")
+    hashes = hash_ids(index.column("doc_id").combine_chunks(), seed)
+    lengths = index.column("length").to_numpy().astype(np.int64)
+    copies = index.column("repeats").to_numpy()
+    counts = np.zeros(index.num_rows, np.uint32)
+    for name, times in epochs.items():
+        own = np.flatnonzero(numbers == names.index(name))
+        of, number = numbered_copies(copies[own])
+        taken = repeats(times, copy_hashes(hashes[own][of], number), lengths[own][of])
+        counts[own] = np.bincount(of, taken, len(own)).astype(np.uint32)
+    return counts
+
+
+def _train(job: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    from factory.training.distributed import launch
+
+    processes = int(job["payload"]["processes"])
+    return train(job, report) if processes == 1 else launch(f"{__name__}:train", job, processes, report)
+
+
+def _train_online(job: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    from factory.training.online import train_online
     from factory.training.seeds import seed_for
 
+    payload, files = job["payload"], job["files"]
+    online, (run_seed, number) = payload["online"], payload["seed"]
+    index = read_part(Store(payload["store"]), Part.from_json(payload["tokens"]["index"]), ["domain", "length"])
+    domains = index.column("domain").to_pylist()
+    lengths = index.column("length").to_numpy().astype(np.int64)
+    names = sorted(set(domains))
+    place = {name: at for at, name in enumerate(names)}
+    owners = np.array([place[name] for name in domains], np.int64)
+    start = None
+    if payload["epochs"]:
+        sizes = np.bincount(owners, lengths, len(names))
+        read = {name: payload["epochs"].get(name, 0.0) * sizes[at] for name, at in place.items()}
+        start = {name: float(value / sum(read.values())) for name, value in read.items()}
+    reference = online["method"] == "doremi"
+    return train_online(
+        tokens=files["tokens"],
+        domains=owners,
+        names=names,
+        method=online["method"],
+        settings=online["settings"],
+        tokenizer_path=files["tokenizer"],
+        scale=Scale(**payload["scale"]),
+        seed=seed_for(run_seed, f"proxy {number}"),
+        total_tokens=payload["budget"],
+        out_dir=files["out"],
+        start=start,
+        reference=files["init"] if reference else None,
+        init=None if reference else files["init"],
+        threads=job["machine"]["threads"],
+        checkpoint_every=CHECKPOINT_EVERY,
+        precision=payload["precision"],
+        report=report,
+        **payload["policy"],
+    )
+
+
+def _keep(
+    payload: Payload, context: Context, run: Callable[[Mapping[str, Any], Report], dict[str, Any]]
+) -> dict[str, Any]:
+    """Run a training with its files at hand, and put what it made into the store."""
+    from factory.training.proxy import reproducible_part
+
     store = Store(payload["store"])
-    copies = payload["order"] == "copies"
-    columns = ["repeats", *(["doc_id"] if copies else [])]
-    index = read_part(store, Part.from_json(payload["tokens"]["index"]), columns)
     paths = [payload["tokens"][name]["path"] for name in ("tokens.bin", "tokens.idx")]
-    run_seed, number = payload["seed"]
-    hashes = hash_ids(index.column("doc_id").combine_chunks(), run_seed) if copies else None
     told = 0
 
     def report(message: Mapping[str, Any]) -> None:
@@ -73,22 +234,21 @@ def make(payload: Payload, context: Context) -> dict[str, Any]:
             )
             told = tokens
 
-    with store.as_local(*paths, payload["tokenizer"]) as (shard, _, tokenizer):
+    with store.as_local(*paths, payload["tokenizer"], *(payload["init"] or ())) as (shard, _, tokenizer, *init):
         out = _work_folder(store, payload["folder"])
-        record = train_proxy(
-            tokens=shard.removesuffix(".bin"),
-            repeats=index.column("repeats").to_numpy(),
-            tokenizer_path=tokenizer,
-            scale=Scale(**payload["scale"]),
-            seed=seed_for(run_seed, f"proxy {number}"),
-            total_tokens=payload["budget"],
-            out_dir=out,
-            threads=context.threads,
-            checkpoint_every=CHECKPOINT_EVERY,
-            report=report,
-            hashes=hashes,
-            **payload["policy"],
-        )
+        files = {
+            "tokens": shard.removesuffix(".bin"),
+            "tokenizer": tokenizer,
+            "init": os.path.dirname(init[0]) if init else payload["init_folder"],
+            "out": out,
+        }
+        machine = {
+            "threads": context.threads,
+            "checkpoint_every": CHECKPOINT_EVERY,
+            "usd_per_hour": payload["usd_per_hour"],
+            **payload.get("machine", {}),
+        }
+        record = run({"payload": dict(payload), "files": files, "machine": machine}, report)
     model = os.path.join(out, "model")
     names = sorted(os.listdir(model)) if record["valid"] else []
     with store.scratch() as scratch:
