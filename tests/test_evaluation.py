@@ -32,6 +32,7 @@ class Table:
     """A unigram model over bytes, optionally with some pairs of bytes as one token: every likelihood is a sum."""
 
     start = START
+    adds_start = False
 
     def __init__(self, nats: Callable[[bytes], float], *, context: int = 64, pair: bytes = b""):
         self.nats, self.context, self.pair = nats, context, pair
@@ -51,6 +52,9 @@ class Table:
     def score(self, rows: Sequence[Row]) -> list[RowScore]:
         self.fed += rows
         return [RowScore(sum(self._nats(token) for token in row.tokens[-row.scored :]), False) for row in rows]
+
+    def token_nats(self, rows: Sequence[Row]) -> list[list[float]]:
+        return [[self._nats(token) for token in row.tokens[-row.scored :]] for row in rows]
 
     def _nats(self, token: int) -> float:
         return self.nats(self.pair if token == 300 else bytes([token]))

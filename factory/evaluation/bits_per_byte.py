@@ -6,7 +6,7 @@ tokenizers can be compared, since bytes are the same for both.
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -26,16 +26,23 @@ class HeldOut:
     text: str
 
 
-def read_documents(config: BitsPerByte, files: Mapping[str, bytes]) -> list[HeldOut]:
-    """The documents of a task, in the order of their files; raises InputError for one without text or domain."""
+def read_documents(
+    config: BitsPerByte, files: Mapping[str, bytes], domain_of: Callable[[str, str], str] = lambda value, place: value
+) -> list[HeldOut]:
+    """The documents of a task, in the order of their files; raises InputError for one without text or domain.
+
+    `domain_of` makes a domain of what the record says, at a place.
+    """
     documents = []
     for name in sorted(files):
         for number, record in records(name, files[name]):
             if not has_values(record, config.where):
                 continue
             place = f"{name}, line {number} (from 0)"
-            domain = str(value_of(record, config.domain, place)) if config.domain else _stem(name)
-            documents.append(HeldOut(f"{name}:{number}", domain, text_of(record, config.text, place)))
+            said = str(value_of(record, config.domain, place)) if config.domain else _stem(name)
+            domain = domain_of(said, place)
+            text = text_of(record, config.text, place)[: config.most_characters]
+            documents.append(HeldOut(f"{name}:{number}", domain, text))
     if not documents:
         raise InputError(
             f"evaluate: no document in {', '.join(sorted(files))} that the task asks for ({config.where})."
@@ -52,6 +59,7 @@ def score_documents(model: Model, documents: list[HeldOut], progress: Progress) 
         rows.append(
             {
                 "domain": document.domain,
+                "group": document.domain,
                 "item": document.id,
                 "value": bits if math.isfinite(bits) else None,
                 "weight": float(size),

@@ -1,22 +1,29 @@
 """A trained causal language model in Hugging Face layout, as something that scores rows of tokens.
 
 Always float32, whatever the weights were saved in, so that batching changes scores by less than 1e-4 nats. Only
-safetensors are read: a folder with pickled weights is refused.
+safetensors are read: a folder with pickled weights is refused. What rows share is computed once (`trees`), and logits only
+where a token is scored; a model that gives other numbers so, which is tried when it is loaded, is fed row by row.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from factory.core.errors import InputError
 from factory.evaluation.likelihood import Row, RowScore
+from factory.evaluation.trees import Tree, alone, build_trees
 
 Start = Literal["auto", "bos", "eos"]
 
-_LOGITS = {"cpu": 1 << 26, "cuda": 1 << 29}  # numbers in one batch of logits: 256 MiB, 2 GiB
-_BATCH_TOKENS = {"cpu": 2048, "cuda": 1 << 16}
+_LOGITS = {"cpu": 1 << 25, "cuda": 1 << 29}  # numbers in one batch of logits: 128 MiB, 2 GiB
+_BATCH_TOKENS = {"cpu": 1024, "cuda": 1 << 16}
+_TREE_TOKENS = {"cpu": 256, "cuda": 2048}  # attention grows with the square of it
+_MASK = 1 << 26  # numbers in the mask of a batch
+_SAME = 1e-3  # nats: what float32 leaves between two ways to compute one score, and a mask ignored does not
 
 
 @dataclass(frozen=True)
@@ -30,42 +37,100 @@ class Checkpoint:
     start_is: str  # "bos" or "eos"
     context: int
     batch_tokens: int
+    adds_start: bool | None = False  # None: its tokenizer puts something else around a text
+    branches: bool = False  # whether rows may share tokens
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def score(self, rows: Sequence[Row]) -> list[RowScore]:
-        order = sorted(range(len(rows)), key=lambda at: len(rows[at].tokens), reverse=True)
         scores: list[RowScore | None] = [None] * len(rows)
-        while order:
-            width = len(rows[order[0]].tokens) - 1
-            count = max(1, self.batch_tokens // width)
-            batch, order = order[:count], order[count:]
-            for at, score in zip(batch, self._score([rows[at] for at in batch], width), strict=True):
-                scores[at] = score
+        for at, nats, hits in self._scored(rows):
+            scores[at] = RowScore(float(nats.sum()), bool(hits.all()))
         return [score for score in scores if score is not None]
 
-    def _score(self, rows: list[Row], width: int) -> list[RowScore]:
+    def token_nats(self, rows: Sequence[Row]) -> list[list[float]]:
+        """-ln p of each scored token of each row."""
+        found: list[list[float]] = [[] for _ in rows]
+        for at, nats, _ in self._scored(rows):
+            found[at] = [float(one) for one in nats]
+        return found
+
+    def _scored(self, rows: Sequence[Row]) -> Iterator[tuple[int, Any, Any]]:
+        """Row by row: its number, -ln p of its tokens, and whether each was the likeliest."""
+        kind = "cuda" if self.device.startswith("cuda") else "cpu"
+        trees = build_trees(rows, _TREE_TOKENS[kind]) if self.branches else alone(rows)
+        most = max(1, _LOGITS[kind] // self.network.config.vocab_size)
+        # Trees that branch need a mask; of the others, whose rows are one path, none is wanted.
+        for some in ([tree for tree in trees if branching(tree)], [tree for tree in trees if not branching(tree)]):
+            for batch in _batches(some, self.batch_tokens, most):
+                yield from self._score(batch)
+
+    def _score(self, batch: Sequence[Tree]) -> Iterator[tuple[int, Any, Any]]:
         import torch
 
-        fed = torch.zeros((len(rows), width), dtype=torch.long)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
-        targets = torch.full((len(rows), width), -1, dtype=torch.long)
-        for at, row in enumerate(rows):
-            length = len(row.tokens) - 1
-            fed[at, :length] = torch.tensor(row.tokens[:-1])
-            mask[at, :length] = 1
-            targets[at, length - row.scored : length] = torch.tensor(row.tokens[-row.scored :])
-        fed, mask, targets = fed.to(self.device), mask.to(self.device), targets.to(self.device)
+        width = max(len(tree) for tree in batch)
+        # What several rows predict from one place (the letters of a question, say) is computed once.
+        places = np.concatenate([own + at * width for at, tree in enumerate(batch) for own in tree.places])
+        wanted, which = np.unique(places, return_inverse=True)
+        targets = np.concatenate([own for tree in batch for own in tree.targets])
         with torch.inference_mode():
-            logits = self.network(input_ids=fed, attention_mask=mask, use_cache=False).logits
-            wanted = targets >= 0  # row by row, left to right: the order in which scores are dealt out below
-            logits, wanted_targets = logits[wanted].float(), targets[wanted]
-            nats = logits.logsumexp(-1) - logits.gather(1, wanted_targets[:, None])[:, 0]
-            likeliest = logits.argmax(-1) == wanted_targets
-        sizes = [row.scored for row in rows]
-        losses, hits = nats.double().cpu().split(sizes), likeliest.cpu().split(sizes)
-        return [RowScore(float(loss.sum()), bool(hit.all())) for loss, hit in zip(losses, hits, strict=True)]
+            logits = self._logits(batch, width, torch.from_numpy(wanted).to(self.device)).float()
+            rows, columns = torch.from_numpy(which).to(self.device), torch.from_numpy(targets).to(self.device)
+            nats = (logits.logsumexp(-1)[rows] - logits[rows, columns]).double().cpu().numpy()
+            hits = (logits.argmax(-1)[rows] == columns).cpu().numpy()
+        at = 0
+        for tree in batch:
+            for row, own in zip(tree.rows, tree.targets, strict=True):
+                yield row, nats[at : at + len(own)], hits[at : at + len(own)]
+                at += len(own)
+
+    def _logits(self, batch: Sequence[Tree], width: int, wanted: Any) -> Any:
+        """Logits of the wanted places of a batch, counted row by row."""
+        import torch
+
+        fed = np.zeros((len(batch), width), np.int64)
+        for at, tree in enumerate(batch):
+            fed[at, : len(tree)] = tree.tokens
+        given: dict[str, Any] = {"input_ids": torch.from_numpy(fed).to(self.device), "use_cache": False}
+        if any(branching(tree) for tree in batch):
+            positions, ends = np.zeros_like(fed), np.broadcast_to(np.arange(width) + 1, fed.shape).copy()
+            for at, tree in enumerate(batch):
+                positions[at, : len(tree)], ends[at, : len(tree)] = tree.positions, tree.ends
+            place = torch.arange(width, device=self.device)
+            seen = place[None, None, :, None] < torch.from_numpy(ends).to(self.device)[:, None, None, :]
+            given["attention_mask"] = seen & (place[None, :] <= place[:, None])
+            given["position_ids"] = torch.from_numpy(positions).to(self.device)
+        # Right padding is never seen by what stands before it, so paths need no mask.
+        if not self.branches:
+            return self.network(**given).logits.flatten(0, 1)[wanted]
+        head = self.network.get_output_embeddings()
+        hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0].flatten(0, 1)[wanted],))
+        try:
+            return self.network(**given).logits
+        finally:
+            hook.remove()
+
+
+def branching(tree: Tree) -> bool:
+    return bool((tree.ends != len(tree)).any())
+
+
+def _batches(trees: Sequence[Tree], tokens: int, predictions: int) -> Iterator[list[Tree]]:
+    """Trees of like length together, so that little is padded."""
+    batch: list[Tree] = []
+    wanted = 0
+    for tree in sorted(trees, key=len, reverse=True):
+        width = len(batch[0]) if batch else len(tree)
+        own = sum(len(places) for places in tree.places)
+        full = (len(batch) + 1) * width > tokens or (len(batch) + 1) * width * width > _MASK
+        if batch and (full or wanted + own > predictions):
+            yield batch
+            batch, wanted = [], 0
+        batch.append(tree)
+        wanted += own
+    if batch:
+        yield batch
 
 
 def load_checkpoint(
@@ -113,9 +178,44 @@ def load_checkpoint(
     token, token_is = _start_token(folder, tokenizer, start)
     network.to(device).eval()
     kind = "cuda" if device.startswith("cuda") else "cpu"
-    fits = max(1, _LOGITS[kind] // config.vocab_size)
-    tokens = min(batch_tokens or _BATCH_TOKENS[kind], fits)
-    return Checkpoint(network, tokenizer, device, token, token_is, config.max_position_embeddings, tokens)
+    tokens = batch_tokens or _BATCH_TOKENS[kind]
+    adds = _adds_start(tokenizer, token)
+    plain = Checkpoint(network, tokenizer, device, token, token_is, _context(folder, config), tokens, adds)
+    return replace(plain, branches=_may_branch(plain))
+
+
+def _may_branch(plain: Checkpoint) -> bool:
+    """Whether the model gives rows that share tokens the scores they have alone."""
+    window = getattr(plain.network.config, "sliding_window", None)
+    layers = set(getattr(plain.network.config, "layer_types", None) or ("full_attention",))
+    if plain.context < 12 or layers != {"full_attention"} or (window is not None and window < plain.context):
+        return False
+    most = plain.network.config.vocab_size
+    tokens = [(7 * at * at + 3 * at + 1) % most for at in range(12)]
+    rows = [Row(tokens, 3), Row([*tokens[:6], *tokens[8:]], 2), Row([*tokens[:9], tokens[0], tokens[1]], 2)]
+    try:
+        shared = replace(plain, branches=True).token_nats(rows)
+    except Exception:  # whatever it cannot take: masks of four dimensions, positions, a head of its own
+        return False
+    pairs = zip(plain.token_nats(rows), shared, strict=True)
+    return all(abs(a - b) < _SAME for one, other in pairs for a, b in zip(one, other, strict=True))
+
+
+def _context(folder: Path, config: Any) -> int:
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
+        found = getattr(config, name, None)
+        if isinstance(found, int) and found > 0:
+            return found
+    raise InputError(f"'{folder}': config.json has no max_position_embeddings, so how much it can read is not known.")
+
+
+def _adds_start(tokenizer: Any, start: int) -> bool | None:
+    """Whether the tokenizer, asked for special tokens, puts the start token before a text; None where it does otherwise."""
+    added = tokenizer.encode("a", add_special_tokens=True).ids
+    plain = tokenizer.encode("a", add_special_tokens=False).ids
+    if added == plain:
+        return False
+    return True if added == [start, *plain] else None
 
 
 def _start_token(folder: Path, tokenizer: Any, start: Start) -> tuple[int, str]:
@@ -130,5 +230,5 @@ def _start_token(folder: Path, tokenizer: Any, start: Start) -> tuple[int, str]:
     raise InputError(
         f"'{folder}': no start token ({start}). config.json has bos_token_id {config.get('bos_token_id')} and eos_token_id "
         f"{config.get('eos_token_id')}; the special tokens of tokenizer.json are {sorted(special) or 'none'}. A text's first "
-        "token cannot be predicted from nothing."
+        "token cannot be predicted from nothing: name the token that stood between documents as eos_token_id."
     )

@@ -11,19 +11,30 @@ from dataclasses import dataclass
 import xxhash
 
 from factory.core.errors import InputError, suggest
+from factory.evaluation.annotations import unify
 from factory.evaluation.records import Record, text_of, value_of
 from factory.evaluation.tasks import MultipleChoice, Normalization
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question: the pair at `gold` is the right one. A single pair is right when greedy decoding gives it."""
+    """One question: the pair at `gold` is the right one. A single pair is right when greedy decoding gives it.
+
+    `measured` are the texts whose lengths normalise, where they are not the continuations as scored.
+    """
 
     id: str
     domain: str
     contexts: tuple[str, ...]
     continuations: tuple[str, ...]
     gold: int
+    measured: tuple[str, ...] = ()
+
+    @property
+    def lengths_of(self) -> tuple[str, ...]:
+        return self.measured or self.continuations
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,8 @@ class Form:
 
 def find_form(config: MultipleChoice, record: Record, place: str) -> str:
     """The form the settings name, or the one whose keys the record has."""
+    if config.columns is not None:
+        return ANNOTATED
     if config.form is not None:
         if config.form not in FORMS:
             raise InputError(f"{place}: no form of task is named '{config.form}'.{suggest(config.form, FORMS)}")
@@ -62,24 +75,62 @@ def find_form(config: MultipleChoice, record: Record, place: str) -> str:
 
 
 def read_item(form_name: str, config: MultipleChoice, record: Record, *, item: str, place: str) -> Item:
-    form = FORMS[form_name]
+    form = FORMS[form_name] if form_name != ANNOTATED else Form((), _annotated(config))
+    parts = _read(form_name, form, record, place)
+    count = max(len(parts.contexts), len(parts.choices))
+    if not 0 <= parts.gold < count:
+        raise InputError(
+            f"{place}: the right choice is number {parts.gold} of {count}. Hidden labels cannot be scored."
+        )
+    domain = value_of(record, config.domain, place) if config.domain else record.get(form.domain or "", "all")
+    if config.formulation == "letters":
+        parts = _lettered(form_name, parts, place)
+    contexts = tuple(_as_question(text, config) for text in parts.contexts * (count if len(parts.contexts) == 1 else 1))
+    choices = parts.choices * (count if len(parts.choices) == 1 else 1)
+    continuations = tuple(_join(context, choice) for context, choice in zip(contexts, choices, strict=True))
+    return Item(item, str(domain), contexts, continuations, parts.gold)
+
+
+def read_parts(form_name: str, record: Record, place: str) -> Parts:
+    """What a known form takes out of a record."""
+    return _read(form_name, FORMS[form_name], record, place)
+
+
+def _read(form_name: str, form: Form, record: Record, place: str) -> Parts:
     missing = [key for key in form.keys if key not in record]
     if missing:
         raise InputError(
             f"{place}: form '{form_name}' needs {', '.join(missing)}, which this record lacks. "
             f"Its keys: {', '.join(sorted(record))}."
         )
-    parts = form.read(record, place)
-    count = max(len(parts.contexts), len(parts.choices))
-    if not 0 <= parts.gold < count:
+    return form.read(record, place)
+
+
+def lettered(question: str, choices: tuple[str, ...]) -> str:
+    """A question with its choices below it, one a line, each after a letter with a space before it (OLMES)."""
+    listed = "\n".join(f" {letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
+    return f"{question}\n{listed}\nAnswer:"
+
+
+def _lettered(form_name: str, parts: Parts, place: str) -> Parts:
+    if len(parts.contexts) > 1 or len(parts.choices) < 2 or not parts.contexts[0]:
         raise InputError(
-            f"{place}: the right choice is number {parts.gold} of {count}. Hidden labels cannot be scored."
+            f"{place}: letters need one question with several choices, and form '{form_name}' has no such."
         )
-    contexts = tuple(_as_question(text, config) for text in parts.contexts * (count if len(parts.contexts) == 1 else 1))
-    choices = parts.choices * (count if len(parts.choices) == 1 else 1)
-    domain = value_of(record, config.domain, place) if config.domain else record.get(form.domain or "", "all")
-    continuations = tuple(_join(context, choice) for context, choice in zip(contexts, choices, strict=True))
-    return Item(item, str(domain), contexts, continuations, parts.gold)
+    if len(parts.choices) > len(LETTERS):
+        raise InputError(f"{place}: {len(parts.choices)} choices; there are {len(LETTERS)} letters.")
+    question = _ANSWERED.sub("", parts.contexts[0]).rstrip()
+    return Parts((lettered(question, parts.choices),), tuple(LETTERS[: len(parts.choices)]), parts.gold)
+
+
+def _annotated(config: MultipleChoice) -> Callable[[Record, str], Parts]:
+    def read(record: Record, place: str) -> Parts:
+        assert config.columns is not None  # such a form is found by them
+        row = unify(config.columns, record, place)
+        asked = row.inputs if config.prompt == "as_is" else f"Question: {row.inputs}"
+        return Parts((asked,), row.choices, row.label)
+
+    return read
 
 
 _QUESTION = re.compile(r"^(Question|Q): ", re.MULTILINE)
@@ -196,6 +247,8 @@ def _siqa(record: Record, place: str) -> Parts:
     choices = tuple(text_of(record, f"answer{letter}", place) for letter in "ABC")
     return Parts((asked,), choices, _number(record, "label", place, first=1))
 
+
+ANNOTATED = "columns"  # not a form of its own: what the settings say of the keys
 
 # No two fit the same record. Normalisations as in OLMES, table 1, where it has the task.
 FORMS: Mapping[str, Form] = {

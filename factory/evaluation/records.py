@@ -71,8 +71,11 @@ def records(name: str, data: bytes) -> Iterator[tuple[int, Record]]:
         yield number, record
 
 
-def has_values(record: Record, where: Mapping[str, str] | None) -> bool:
-    return all(str(record.get(key)) == value for key, value in (where or {}).items())
+def has_values(record: Record, where: Mapping[str, str | list[str]] | None) -> bool:
+    """Whether every key has its value, or one of its values."""
+    return all(
+        str(record.get(key)) in ([value] if isinstance(value, str) else value) for key, value in (where or {}).items()
+    )
 
 
 def value_of(record: Record, key: str, place: str) -> Any:

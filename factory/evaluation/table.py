@@ -29,5 +29,14 @@ EVALUATION = pa.schema(
         pa.field("margin", pa.float64()),  # p of the right choice - the best wrong one
         pa.field("choice_nats", pa.list_(pa.float64())),  # of every choice, so that any other normalisation can follow
         pa.field("truncated", pa.bool_(), nullable=False),  # context was cut from the left
+        # With choice_nats, what any normalisation needs (`multiple_choice.renormalize`): lengths of each choice as measured,
+        # and its -ln p without the question, where that was asked.
+        pa.field("choice_chars", pa.list_(pa.int32())),
+        pa.field("choice_bytes", pa.list_(pa.int32())),
+        pa.field("choice_tokens", pa.list_(pa.int32())),
+        pa.field("choice_alone_nats", pa.list_(pa.float64())),
+        pa.field("formulation", pa.string()),  # cloze or letters
+        pa.field("group", pa.string()),  # what the task compares within itself: a label, a period, a bin of counts
+        pa.field("extra", pa.map_(pa.string(), pa.float64())),  # other numbers of the item, by name
     ]
 )

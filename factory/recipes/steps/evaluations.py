@@ -18,15 +18,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from factory.core.errors import InputError
 from factory.core.fingerprint import canonical_json, fingerprint
 from factory.core.manifest import Part
 from factory.core.registry import find_stage
 from factory.evaluation.table import EVALUATION
-from factory.evaluation.tasks import find_task
+from factory.evaluation.tasks import TaskSettings, find_task
 from factory.execution.tasks import Context, Payload, Task
 from factory.recipes.graph import CONTAMINATION, column_owners
 from factory.recipes.recipe import Recipe
-from factory.recipes.references import content_hash, make_stage, matching_files, open_file
+from factory.recipes.recipe import Task as AskedTask
+from factory.recipes.references import content_hash, make_stage, matching_files, open_file, pin_files
 from factory.recipes.steps.proxies import RECORD
 from factory.recipes.work import Bench, Made, Work
 from factory.stages.scorers.contamination import Index, Settings, build
@@ -52,8 +54,9 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
             "folder": work.folder,
             "name": proxy.digest,
             "checkpoint": [part.path for part in proxy.parts if part.name != RECORD],
-            "tasks": _tasks(bench.recipe),
+            "tasks": task_settings(bench.recipe.evaluate),
             "inputs": bench.recipe.folder,
+            "pinned": dict(work.node.files),
             "start": "bos" if bench.recipe.tokenizer.bos else "eos",
         }
         tasks.append(Task(work.node.name, f"{__name__}:make", payload))
@@ -70,8 +73,8 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
     return made
 
 
-def _tasks(recipe: Recipe) -> dict[str, Any]:
-    return {task.label: {"use": task.use, "settings": task.config.model_dump(mode="json")} for task in recipe.evaluate}
+def task_settings(tasks: Iterable[AskedTask]) -> dict[str, Any]:
+    return {task.label: {"use": task.use, "settings": task.config.model_dump(mode="json")} for task in tasks}
 
 
 def make(payload: Payload, context: Context) -> dict[str, Any]:
@@ -80,6 +83,7 @@ def make(payload: Payload, context: Context) -> dict[str, Any]:
 
     store = Store(payload["store"])
     tasks = {label: find_task(item["use"])(**item["settings"]) for label, item in payload["tasks"].items()}
+    _check_pinned(tasks, payload.get("pinned", {}), payload["inputs"])
     with store.as_local(*payload["checkpoint"]) as files:
         table = evaluate(
             os.path.dirname(files[0]),
@@ -101,6 +105,19 @@ def make(payload: Payload, context: Context) -> dict[str, Any]:
         notes=lambda: {"rows": table.num_rows, "about": _about(about)},
     )
     return {"part": part.to_json()}
+
+
+def _check_pinned(tasks: Mapping[str, TaskSettings], pinned: Mapping[str, str], inputs: str) -> None:
+    """Raise InputError where a task's file is another than the one the evaluation was planned with."""
+    if not pinned:
+        return
+    found = pin_files([uri for config in tasks.values() for uri in config.places.values()], inputs)
+    changed = sorted(name for name in {*pinned, *found} if pinned.get(name) != found.get(name))
+    if changed:
+        raise InputError(
+            f"evaluate: {', '.join(name.removeprefix('file:') for name in changed)} changed since this run was planned. "
+            "Run again: what is evaluated with the new files is kept apart."
+        )
 
 
 def _about(metadata: Mapping[str, str]) -> dict[str, Any]:
