@@ -2,6 +2,7 @@
 
 import math
 from functools import lru_cache
+from statistics import NormalDist
 
 
 def t_cdf(value: float, dof: float) -> float:
@@ -29,6 +30,15 @@ def t_quantile(probability: float, dof: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if t_cdf(middle, dof) < probability else (low, middle)
     return (low + high) / 2
+
+
+def normal_quantile(probability: float) -> float:
+    """The value below which `probability` of the standard normal lies."""
+    return NormalDist().inv_cdf(probability)
+
+
+def normal_cdf(value: float) -> float:
+    return math.erfc(-value / math.sqrt(2)) / 2
 
 
 def f_tail(value: float, dof_above: float, dof_below: float) -> float:

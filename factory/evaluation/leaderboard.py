@@ -12,31 +12,17 @@ experiment and the verdict on it. What always holds:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from factory.core.errors import FactoryError, suggest
+from factory.evaluation.field import Estimate, Field, NoiseFloor, corrected
+from factory.evaluation.plain import plain
 from factory.evaluation.runs import Answers, Invalid, Questions, Run, align, join
-from factory.evaluation.statistics import (
-    LEVEL,
-    RESAMPLES,
-    Array,
-    Interval,
-    Noise,
-    Sample,
-    Verdict,
-    bootstrap_means,
-    holm,
-    judge,
-    means,
-    minimal_detectable_difference,
-    percentile_interval,
-    pooled_noise,
-    t_interval,
-)
+from factory.evaluation.statistics import RESAMPLES, Interval, Verdict
 from factory.evaluation.tasks import HIGHER_IS_BETTER, BitsPerByte
 
 # What a row tells of the training, and where a run's record has it; the mean over an experiment's runs.
@@ -48,21 +34,14 @@ FACTS: Mapping[str, tuple[str, ...]] = {
     "flops": ("flops",),
     "documents_kept": ("documents_kept",),
     "dirty_items": ("dirty_items",),
+    "parameters_total": ("parameters", "total"),
+    "flops_6nd": ("flops_6nd",),
 }
-# Shown only where somebody looked for benchmarks in the corpus.
-OPTIONAL_FACTS = ("dirty_items",)
+# There only where somebody looked for benchmarks in the corpus, or the record tells.
+OPTIONAL_FACTS = ("dirty_items", "parameters_total", "flops_6nd")
+SHOWN_FACTS = tuple(FACTS)[:7]  # beside the scores
 
 MISSING = "N/A"
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds, with the interval over other seeds and the one over other items."""
-
-    value: float
-    by_seed: tuple[float, ...]
-    seed_interval: Interval | None
-    item_interval: Interval
 
 
 @dataclass(frozen=True)
@@ -86,18 +65,6 @@ class Row:
 
 
 @dataclass(frozen=True)
-class NoiseFloor:
-    """How much of a task's spread is seeds: below `detectable`, a difference between two experiments is not seen."""
-
-    scale: str
-    task: str
-    metric: str
-    noise: Noise
-    spread: float | None  # standard deviation of the experiments' means
-    detectable: float | None  # at 80 % power, with the fewest seeds any experiment has (at least 2)
-
-
-@dataclass(frozen=True)
 class Leaderboard:
     base: str
     primary: str
@@ -111,7 +78,7 @@ class Leaderboard:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: no NaN, only what JSON knows."""
-        data = _plain(asdict(self))
+        data = plain(self)
         for row, shown in zip(self.rows, data["rows"], strict=True):
             shown["verdict"] = row.verdict
         return dict(data)
@@ -121,7 +88,7 @@ class Leaderboard:
         # A primary metric that is one task is that task's column already.
         tasks = [task for task in self.metrics if (task,) != self.primary_tasks]
         header = ["rank", "experiment", "scale", "seeds", self.primary, "difference", "verdict", *tasks]
-        facts = [fact for fact in FACTS if any(fact in row.facts for row in self.rows)]
+        facts = [fact for fact in SHOWN_FACTS if any(fact in row.facts for row in self.rows)]
         header += [fact.replace("_", " ") for fact in facts]
         return header, [_cells(row, tasks, facts, row.experiment == self.base) for row in self.rows]
 
@@ -142,102 +109,30 @@ def leaderboard(
         if not any(one.run.experiment == base for one in answers):
             reasons = "; ".join(f"seed {one.seed}: {one.reason}" for one in left_out if one.experiment == base)
             raise FactoryError(f"No run of the base experiment '{base}' at scale '{scale}' can be ranked ({reasons}).")
-        name, labels = _primary(tasks, primary)
+        name, labels = primary_of(tasks, primary)
         joined, whole = join({label: tasks[label] for label in labels}, answers, name)
         metric = joined.metric
         metrics |= {label: questions.metric for label, questions in tasks.items()}
-        fields = {label: _Field(label, questions, answers, scale, resamples) for label, questions in tasks.items()}
-        top = _Field(name, joined, whole, scale, resamples)
+        fields = {label: Field(label, questions, answers, scale, resamples) for label, questions in tasks.items()}
+        top = Field(name, joined, whole, scale, resamples)
         if base not in top.samples:
             raise FactoryError(
                 f"The base experiment '{base}' lacks the primary metric ({', '.join(labels)}) in a run at scale '{scale}'. "
                 "Evaluate all its runs on it."
             )
         rows += _rows(scale, base, answers, fields, top)
-        floors += [field.floor(scale) for field in ([top, *fields.values()] if len(labels) > 1 else fields.values())]
+        floors += [field.floor() for field in ([top, *fields.values()] if len(labels) > 1 else fields.values())]
     return Leaderboard(
         base, name, tuple(labels), metric, HIGHER_IS_BETTER[metric], tuple(rows), tuple(floors), tuple(invalid), metrics
     )
 
 
-class _Field:
-    """All experiments on one task at one scale: resampled together, and with one noise."""
-
-    def __init__(self, label: str, questions: Questions, answers: Sequence[Answers], scale: str, resamples: int):
-        self.label, self.questions = label, questions
-        by_experiment: dict[str, list[Array | None]] = {}
-        for one in answers:
-            by_experiment.setdefault(one.run.experiment, []).append(one.values.get(label))
-        complete = {
-            name: np.stack([array for array in arrays if array is not None])
-            for name, arrays in by_experiment.items()
-            if all(array is not None for array in arrays)
-        }
-        self.samples: dict[str, Sample] = {}
-        self.values = complete
-        if not complete:
-            return
-        stacked = np.concatenate(list(complete.values()))
-        scores = means(stacked, questions.weights, questions.domains)
-        drawn = bootstrap_means(
-            stacked, questions.weights, questions.domains, key=f"{scale}/{label}", resamples=resamples
-        )
-        at = 0
-        for name, array in complete.items():
-            self.samples[name] = Sample(scores[at : at + len(array)], drawn[:, at : at + len(array)])
-            at += len(array)
-
-    @property
-    def noise(self) -> Noise:
-        return pooled_noise(sample.seeds for sample in self.samples.values())
-
-    def estimate(self, experiment: str) -> Estimate | None:
-        sample = self.samples.get(experiment)
-        if sample is None:
-            return None
-        noise = self.noise
-        return Estimate(
-            float(sample.seeds.mean()),
-            tuple(float(score) for score in sample.seeds),
-            t_interval(sample.seeds, noise) if noise.dof else None,
-            percentile_interval(sample.resampled.mean(1)),
-        )
-
-    def domain_scores(self, experiment: str) -> dict[str, float]:
-        if experiment not in self.values:
-            return {}
-        weights, mean = self.questions.weights, self.values[experiment].mean(0)
-        own = [self.questions.domains == number for number in range(len(self.questions.names))]
-        return {
-            name: float(np.average(mean[mask], weights=weights[mask]))
-            for name, mask in zip(self.questions.names, own, strict=True)
-        }
-
-    def compare(self, base: str, other: str, key: str) -> Verdict:
-        pool = [sample.seeds for name, sample in self.samples.items() if name not in (base, other)]
-        higher = self.questions.higher_is_better
-        return judge(self.samples[base], self.samples[other], pool=pool, higher_is_better=higher, key=key)
-
-    def floor(self, scale: str) -> NoiseFloor:
-        noise = self.noise
-        middle = [float(sample.seeds.mean()) for sample in self.samples.values()]
-        fewest = max(2, min((len(sample.seeds) for sample in self.samples.values()), default=2))
-        return NoiseFloor(
-            scale,
-            self.label,
-            self.questions.metric,
-            noise,
-            float(np.std(middle, ddof=1)) if len(middle) > 1 else None,
-            minimal_detectable_difference(noise.sigma, fewest) if noise.dof else None,
-        )
-
-
-def _rows(scale: str, base: str, answers: Sequence[Answers], fields: Mapping[str, _Field], top: _Field) -> list[Row]:
+def _rows(scale: str, base: str, answers: Sequence[Answers], fields: Mapping[str, Field], top: Field) -> list[Row]:
     names = list(dict.fromkeys(one.run.experiment for one in answers))
     ranked = [name for name in names if name in top.samples]
     others = [name for name in ranked if name != base]
-    versus_base, adjusted = _corrected({name: top.compare(base, name, f"{scale}/{base}/{name}") for name in others})
-    pairs, _ = _corrected({pair: top.compare(*pair, f"{scale}/{'/'.join(pair)}") for pair in combinations(others, 2)})
+    versus_base, adjusted = corrected({name: top.compare(base, name, f"{scale}/{base}/{name}") for name in others})
+    pairs, _ = corrected({pair: top.compare(*pair, f"{scale}/{'/'.join(pair)}") for pair in combinations(others, 2)})
     beaten: dict[str, int] = dict.fromkeys(ranked, 0)
     for (first, second), verdict in [*pairs.items(), *(((base, name), one) for name, one in versus_base.items())]:
         if verdict.outcome != "undecided":
@@ -271,20 +166,6 @@ def _rows(scale: str, base: str, answers: Sequence[Answers], fields: Mapping[str
     )
 
 
-def _corrected(found: Mapping[Any, Verdict]) -> tuple[dict[Any, Verdict], dict[Any, float]]:
-    """The verdicts of one family after Holm's correction, and their adjusted p-values."""
-    known = {key: one.p for key, one in found.items() if one.p is not None}
-    adjusted = dict(zip(known, holm(list(known.values())), strict=True))
-    verdicts = {}
-    for key, one in found.items():
-        p = adjusted.get(key)
-        if one.outcome != "undecided" and p is not None and p >= 1 - LEVEL:
-            reason = f"p = {one.p:.2g}, and {p:.2g} as one of {len(found)} comparisons (Holm)"
-            one = replace(one, outcome="undecided", reason=reason)
-        verdicts[key] = one
-    return verdicts, adjusted
-
-
 def _check(runs: Sequence[Run], base: str) -> None:
     names = {run.experiment for run in runs}
     if base not in names:
@@ -306,7 +187,7 @@ def _check(runs: Sequence[Run], base: str) -> None:
         seen.add(key)
 
 
-def _primary(tasks: Mapping[str, Questions], primary: str | None) -> tuple[str, list[str]]:
+def primary_of(tasks: Mapping[str, Questions], primary: str | None) -> tuple[str, list[str]]:
     """The primary metric's name and the tasks it is made of."""
     if primary is not None:
         if primary not in tasks:
@@ -381,17 +262,3 @@ def _number(value: float | None) -> str:
     if abs(value) >= 1e9:
         return f"{value:.3g}"
     return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 100 else f"{value:.3g}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, Interval):
-        return {"low": _plain(value.low), "high": _plain(value.high)}
-    if isinstance(value, Noise):
-        return {"sigma": _plain(value.sigma), "dof": value.dof}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

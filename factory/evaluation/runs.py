@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from factory.core.errors import FactoryError
 from factory.evaluation.statistics import Array
-from factory.evaluation.table import EVALUATION
 from factory.evaluation.tasks import HIGHER_IS_BETTER
 
+PASSAGE = "passage"  # a column evaluations may have: what several items ask about
 _QUESTION = ("task", "task_digest", "metric", "domain", "item", "weight", "gold", "bytes")
 
 
@@ -55,6 +55,7 @@ class Questions:
     weights: Array
     domains: npt.NDArray[np.int64]
     names: tuple[str, ...]  # of the domains, by number
+    groups: npt.NDArray[np.int64] | None = None  # items of one passage, by number; None: every item for itself
 
     @property
     def higher_is_better(self) -> bool:
@@ -75,7 +76,7 @@ def align(runs: Sequence[Run], base: str) -> tuple[dict[str, Questions], list[An
     kept: list[Answers] = []
     left_out: list[Invalid] = []
     for run in sorted(runs, key=lambda run: (run.experiment != base, run.experiment, run.seed)):
-        found = _by_task(run.items)
+        found = by_task(run.items)
         reason = _reason(run, found, tasks)
         if reason:
             left_out.append(Invalid(run.experiment, run.scale, run.seed, reason))
@@ -99,6 +100,7 @@ def join(tasks: Mapping[str, Questions], answers: Sequence[Answers], label: str)
         weights=np.concatenate([part.weights for _, part in parts]),
         domains=np.concatenate(domains),
         names=tuple(names),
+        groups=_joined_groups([part for _, part in parts]),
     )
     values = [
         Answers(one.run, {label: np.concatenate([one.values[task] for task, _ in parts])})
@@ -109,8 +111,9 @@ def join(tasks: Mapping[str, Questions], answers: Sequence[Answers], label: str)
     return joined, values
 
 
-def _by_task(items: pa.Table) -> dict[str, pa.Table]:
-    missing = [name for name in EVALUATION.names if name not in items.column_names]
+def by_task(items: pa.Table) -> dict[str, pa.Table]:
+    """The items of each task, in one order."""
+    missing = [name for name in (*_QUESTION, "value") if name not in items.column_names]
     if missing:
         raise FactoryError(f"An evaluation table lacks {', '.join(missing)}; it has {', '.join(items.column_names)}.")
     ordered = items.sort_by([("task", "ascending"), ("domain", "ascending"), ("item", "ascending")]).combine_chunks()
@@ -155,4 +158,27 @@ def _questions(table: pa.Table) -> Questions:
         weights=table["weight"].to_numpy(),
         domains=domains.astype(np.int64),
         names=tuple(str(name) for name in names),
+        groups=_groups(table),
     )
+
+
+def _groups(table: pa.Table) -> npt.NDArray[np.int64] | None:
+    """Which items stand on one passage, where the table says so; an item without one stands for itself."""
+    if PASSAGE not in table.column_names or not pc.any(pc.is_valid(table[PASSAGE])).as_py():
+        return None
+    names = [
+        own or f"\x1f{item}" for own, item in zip(table[PASSAGE].to_pylist(), table["item"].to_pylist(), strict=True)
+    ]
+    _, numbers = np.unique(np.array(names, dtype=str), return_inverse=True)
+    return numbers.astype(np.int64)
+
+
+def _joined_groups(parts: Sequence[Questions]) -> npt.NDArray[np.int64] | None:
+    if all(part.groups is None for part in parts):
+        return None
+    numbers, first = [], 0
+    for part in parts:
+        own = np.arange(part.asked.num_rows) if part.groups is None else part.groups
+        numbers.append(own + first)
+        first += int(own.max()) + 1 if len(own) else 0
+    return np.concatenate(numbers)

@@ -26,7 +26,7 @@ import numpy.typing as npt
 import xxhash
 
 from factory.core.errors import FactoryError
-from factory.evaluation.distributions import f_tail, t_quantile, two_sided
+from factory.evaluation.distributions import f_tail, normal_cdf, t_quantile, two_sided
 
 Array = npt.NDArray[np.float64]
 Outcome = Literal["better", "worse", "undecided"]
@@ -53,11 +53,15 @@ class Noise(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Scores of one experiment: a row per seed, a column per item; its mean is over domains of weighted means."""
+    """Scores of one experiment: a row per seed, a column per item; its mean is over domains of weighted means.
+
+    Items of one of the `groups` (questions on one passage) are drawn together: they are no independent evidence.
+    """
 
     values: Array
     weights: Array
     domains: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64] | None = None
 
     @property
     def by_seed(self) -> Array:
@@ -130,9 +134,15 @@ def percentile_interval(resamples: Array, level: float = LEVEL) -> Interval:
 
 
 def bootstrap_means(
-    values: Array, weights: Array, domains: npt.NDArray[np.int64], *, key: str, resamples: int = RESAMPLES
+    values: Array,
+    weights: Array,
+    domains: npt.NDArray[np.int64],
+    *,
+    key: str,
+    resamples: int = RESAMPLES,
+    groups: npt.NDArray[np.int64] | None = None,
 ) -> Array:
-    """The macro mean of every row on resampled items: (resamples, rows). Items are drawn within their domains.
+    """The macro mean of every row on resampled items: (resamples, rows). Items, or groups of them, are drawn within domains.
 
     One draw serves all rows, so differences of columns are paired by item.
     """
@@ -140,15 +150,40 @@ def bootstrap_means(
     names = np.unique(domains)
     for domain in names:
         own = np.flatnonzero(domains == domain)
-        random = np.random.default_rng(_seed(key, str(domain)))
-        weighted = values[:, own] * weights[own]
-        step = max(1, _CELLS // len(own))
+        random = random_of(key, str(domain))
+        weighted, sizes = values[:, own] * weights[own], weights[own]
+        if groups is not None:
+            weighted, sizes = _by_group(weighted, sizes, groups[own])
+        count = len(sizes)
+        step = max(1, _CELLS // count)
         for begin in range(0, resamples, step):
             rows = min(step, resamples - begin)
-            drawn = random.integers(0, len(own), (rows, len(own))) + np.arange(rows)[:, None] * len(own)
-            counts = np.bincount(drawn.ravel(), minlength=rows * len(own)).reshape(rows, len(own)).astype(np.float64)
-            result[begin : begin + rows] += (counts @ weighted.T) / (counts @ weights[own])[:, None]
+            drawn = random.integers(0, count, (rows, count)) + np.arange(rows)[:, None] * count
+            counts = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
+            result[begin : begin + rows] += (counts @ weighted.T) / (counts @ sizes)[:, None]
     return result / len(names)
+
+
+def clustered_se(values: Sequence[float] | Array, groups: Sequence[int] | npt.NDArray[np.int64]) -> float:
+    """Standard error of a mean whose items come in groups: √Σ(Σ deviations of a group)² / n (Miller 2024, 2411.00640)."""
+    array = np.asarray(values, dtype=np.float64)
+    _, place = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.bincount(place, array - array.mean())
+    if len(sums) < 2:
+        return math.nan
+    return float(math.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)) / len(array))
+
+
+def mcnemar(base: Array, other: Array) -> float:
+    """Two-sided p of two models on the same right-or-wrong items, exact: of those they disagree on, who is right."""
+    only_base, only_other = int((base > other).sum()), int((other > base).sum())
+    total, fewer = only_base + only_other, min(only_base, only_other)
+    log_half = total * math.log(0.5)
+    tail = sum(
+        math.exp(math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1) + log_half)
+        for k in range(fewer + 1)
+    )
+    return min(1.0, 2 * tail) if total else 1.0
 
 
 def paired_bootstrap(
@@ -182,6 +217,31 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def minimal_detectable_difference(sigma: float, seeds: int, power: float = POWER, level: float = LEVEL) -> float:
     """The true difference that two arms of `seeds` seeds each would decide with this power, seed noise alone."""
     return _quantiles(seeds, power, level) * sigma * math.sqrt(2 / seeds)
+
+
+def power(
+    difference: float,
+    sigma: float,
+    seeds: int,
+    item_se: float = 0.0,
+    base_seeds: int | None = None,
+    level: float = LEVEL,
+) -> float:
+    """The chance that arms of so many seeds decide a true difference of this size, on its right side."""
+    base_seeds = base_seeds or seeds
+    dof = seeds + base_seeds - 2
+    if dof < 1:
+        return 0.0
+    seed_se = sigma * math.sqrt(1 / seeds + 1 / base_seeds)
+    se = math.hypot(seed_se, item_se)
+    if not se:
+        return float(difference != 0)
+    # The deviation is estimated, too: averaged over what it may turn out to be (σ√(χ²/dof), on a grid).
+    seen = np.linspace(1e-3, 1 + 8 / math.sqrt(2 * dof), 400)
+    density = np.exp((dof - 1) * np.log(seen) - dof * seen**2 / 2 + dof / 2)
+    bar = t_quantile((1 + level) / 2, dof) * np.hypot(seed_se * seen, item_se)
+    found = np.array([normal_cdf((abs(difference) - one) / se) for one in bar])
+    return float((found * density).sum() / density.sum())
 
 
 def seeds_to_decide(
@@ -303,7 +363,7 @@ def _noise_of_pair(base: Array, other: Array, pool: Sequence[Sequence[float] | A
 
 def _redraw_seeds(base: Sample, other: Sample, key: str) -> Array:
     """Differences on resampled items and, independently for each arm, resampled seeds."""
-    random = np.random.default_rng(_seed(key, "seeds"))
+    random = random_of(key, "seeds")
     rows = len(base.resampled)
     drawn = []
     for sample in (base, other):
@@ -314,15 +374,21 @@ def _redraw_seeds(base: Sample, other: Sample, key: str) -> Array:
 
 def _samples(base: Scores, other: Scores, key: str, resamples: int) -> tuple[Sample, Sample]:
     same = np.array_equal(base.weights, other.weights) and np.array_equal(base.domains, other.domains)
-    if not same:
+    if not same or (base.groups is None) != (other.groups is None):
         raise FactoryError(
             f"Two experiments were evaluated on different items ({base.values.shape[1]:,} and {other.values.shape[1]:,}): "
             "they cannot be compared. Evaluate both on the same task files."
         )
     both = np.concatenate([base.values, other.values])
-    drawn = bootstrap_means(both, base.weights, base.domains, key=key, resamples=resamples)
+    drawn = bootstrap_means(both, base.weights, base.domains, key=key, resamples=resamples, groups=base.groups)
     count = len(base.values)
     return Sample(base.by_seed, drawn[:, :count]), Sample(other.by_seed, drawn[:, count:])
+
+
+def _by_group(weighted: Array, sizes: Array, groups: npt.NDArray[np.int64]) -> tuple[Array, Array]:
+    """Sums over the items of each group: (rows, groups) and (groups,)."""
+    _, place = np.unique(groups, return_inverse=True)
+    return np.stack([np.bincount(place, row) for row in weighted]), np.bincount(place, sizes).astype(np.float64)
 
 
 def _shares(weights: Array, domains: npt.NDArray[np.int64]) -> Array:
@@ -342,5 +408,6 @@ def _quantiles(seeds: int, power: float, level: float) -> float:
     return t_quantile((1 + level) / 2, dof) + t_quantile(power, dof)
 
 
-def _seed(*parts: str) -> int:
-    return xxhash.xxh3_64_intdigest("\x1f".join(parts).encode())
+def random_of(*parts: str) -> np.random.Generator:
+    """Random numbers that follow from a key and nothing else."""
+    return np.random.default_rng(xxhash.xxh3_64_intdigest("\x1f".join(parts).encode()))

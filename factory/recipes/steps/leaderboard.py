@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from factory.core.fingerprint import digest_all
 from factory.core.manifest import Manifest
-from factory.evaluation.leaderboard import leaderboard
+from factory.evaluation.leaderboard import FACTS, leaderboard
 from factory.evaluation.runs import Run
 from factory.evaluation.table import EVALUATION
 from factory.recipes.work import Bench, Made, Work
@@ -42,6 +42,14 @@ ROWS = pa.schema(
         ("unique_tokens", pa.float64()),
         ("documents_kept", pa.float64()),
         ("flops", pa.float64()),
+        ("arm", pa.string()),  # digest of what it trains on
+        ("control", pa.string()),
+        ("p", pa.float64()),  # after Holm's correction
+        ("seeds_needed", pa.int32()),
+        ("parameters", pa.float64()),  # without embedding
+        ("parameters_total", pa.float64()),
+        ("flops_6nd", pa.float64()),
+        ("epochs", pa.float64()),
     ]
 )
 
@@ -55,6 +63,8 @@ def _make(bench: Bench, work: Work) -> Made:
     runs = split_by_contamination([_run(bench, work, proxy) for proxy in work.of("proxies")])
     board = leaderboard(runs, bench.recipe.base)
     data = board.to_json()
+    for row in data["rows"]:
+        row["arm"] = arm_of(work.one("selection", row["experiment"]), work.one("tokens", row["experiment"]))
     header, cells = board.table()
     folder = f"{work.folder}/{runs_digest(work)}"
     with bench.store.scratch() as scratch:
@@ -63,7 +73,7 @@ def _make(bench: Bench, work: Work) -> Made:
             json.dump(data, stream, sort_keys=True, indent=1)
         full = write_file(bench.store, folder, "leaderboard.json", name)
     schema = ROWS.append(pa.field(DIRTY, pa.float64())) if any(DIRTY in run.record for run in runs) else ROWS
-    batch = pa.RecordBatch.from_pylist([_row(row, data["primary"]) for row in data["rows"]], schema=schema)
+    batch = pa.RecordBatch.from_pylist([_row(row, data) for row in data["rows"]], schema=schema)
     table = write_part(bench.store, folder, "rows", schema, [batch], ids="")
     return Made((full, table), notes={"header": header, "rows": cells, "board": data})
 
@@ -76,18 +86,7 @@ def runs_digest(work: Work) -> str:
 def _run(bench: Bench, work: Work, proxy: Manifest) -> Run:
     scale, _, seed = proxy.partition.rpartition("-")
     evaluated = next(m for m in work.of("evaluations") if (m.label, m.partition) == (proxy.label, proxy.partition))
-    tokens, selection = work.one("tokens", proxy.label), work.one("selection", proxy.label)
-    record = proxy.notes["record"]
-    facts: dict[str, Any] = {
-        "valid": record["valid"],
-        "reason": record["reason"],
-        "parameters": record["parameters"],
-        "tokens_seen": record["tokens_seen"],
-        "unique_tokens": tokens.notes["unique_tokens"],
-        "epochs": tokens.notes["tokens"] / max(1, tokens.notes["unique_tokens"]),
-        "flops": record["flops"],
-        "documents_kept": selection.rows,
-    }
+    facts = facts_of(proxy, work.one("tokens", proxy.label), work.one("selection", proxy.label))
     items = (
         pa.concat_tables([read_part(bench.store, part) for part in evaluated.parts])
         if evaluated.parts
@@ -97,6 +96,24 @@ def _run(bench: Bench, work: Work, proxy: Manifest) -> Run:
     if found and found["tested"]:
         facts[DIRTY] = found["dirty"] / found["tested"]
     return Run(proxy.label, scale, int(seed), facts, items)
+
+
+def facts_of(proxy: Manifest, tokens: Manifest | None, selection: Manifest | None) -> dict[str, Any]:
+    """What a leaderboard tells of a training, apart from what was measured with a clock."""
+    record = proxy.notes["record"]
+    facts: dict[str, Any] = {name: record[name] for name in ("valid", "reason", "parameters", "tokens_seen", "flops")}
+    facts["flops_6nd"] = record.get("flops_6nd")
+    if tokens is not None:
+        facts["unique_tokens"] = tokens.notes["unique_tokens"]
+        facts["epochs"] = tokens.notes["tokens"] / max(1, tokens.notes["unique_tokens"])
+    if selection is not None:
+        facts["documents_kept"] = selection.rows
+    return facts
+
+
+def arm_of(selection: Manifest, tokens: Manifest) -> str:
+    """Names what an experiment trains on: equal data, equal arm, whatever the experiment is called."""
+    return digest_all([f"selection={selection.digest}", f"tokens={tokens.digest}"])[:16]
 
 
 def split_by_contamination(runs: list[Run]) -> list[Run]:
@@ -132,7 +149,7 @@ def _with_subsets(items: pa.Table, dirty: Mapping[tuple[str, str], bool], split:
     return pa.concat_tables(subsets)
 
 
-def _row(row: dict[str, Any], metric: str) -> dict[str, Any]:
+def _row(row: dict[str, Any], board: dict[str, Any]) -> dict[str, Any]:
     primary, against = row["primary"] or {}, row["against_base"] or {}
     seeds, items, gap = (
         (primary.get("seed_interval") or {}),
@@ -144,7 +161,7 @@ def _row(row: dict[str, Any], metric: str) -> dict[str, Any]:
         "experiment": row["experiment"],
         "scale": row["scale"],
         "seeds": len(row["seeds"]),
-        "metric": metric,
+        "metric": board["primary"],
         "value": primary.get("value"),
         "seed_low": seeds.get("low"),
         "seed_high": seeds.get("high"),
@@ -154,5 +171,9 @@ def _row(row: dict[str, Any], metric: str) -> dict[str, Any]:
         "difference_low": gap.get("low"),
         "difference_high": gap.get("high"),
         "verdict": row["verdict"],
-        **{name: row["facts"].get(name) for name in ("tokens", "unique_tokens", "documents_kept", "flops", DIRTY)},
+        "arm": row["arm"],
+        "control": board["base"],
+        "p": row["p_holm"],
+        "seeds_needed": against.get("seeds_needed"),
+        **{name: row["facts"].get(name) for name in FACTS},
     }
