@@ -7,20 +7,19 @@ from assets.making import Events, again, materialize
 from assets.nodes import code_versions
 from assets.partitions import experiments, on_every_partition
 from assets.resources import Factory
+from assets.searches import SELECTION, TOKENIZER, pool_keys, search_assets, search_keys
 from assets.snapshots import DOCUMENTS, ENCODINGS, column_keys, link_keys
 from factory.recipes.graph import column_owners
 from factory.recipes.recipe import Recipe
 
 DECISIONS = dg.AssetKey("decisions")
-SELECTION = dg.AssetKey("selection")
 MIXTURE = dg.AssetKey("mixture")
 TOKENS = dg.AssetKey("tokens")
-TOKENIZER = dg.AssetKey(["models", "tokenizer"])
 
 
 def experiment_keys(recipe: Recipe) -> list[dg.AssetKey]:
     if recipe.tokenizer is not None:
-        return [DECISIONS, SELECTION, MIXTURE, TOKENS]
+        return [DECISIONS, SELECTION, *pool_keys(recipe), *search_keys(recipe), MIXTURE, TOKENS]
     return [DECISIONS, SELECTION] if any(item.selection is not None for item in recipe.experiments) else [DECISIONS]
 
 
@@ -48,8 +47,13 @@ def experiment_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     return [
         decisions,
         selection,
+        *search_assets(recipe, of_snapshots),
         _asset(
-            recipe, MIXTURE, "mixture", [dg.AssetDep(SELECTION)], "How many epochs of each domain the training sees."
+            recipe,
+            MIXTURE,
+            "mixture",
+            [dg.AssetDep(SELECTION), *(dg.AssetDep(key) for key in search_keys(recipe))],
+            "How many epochs of each domain the training sees.",
         ),
         _asset(
             recipe,
@@ -62,10 +66,13 @@ def experiment_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
 
 
 def _selected_by(recipe: Recipe) -> list[dg.AssetKey]:
-    """The columns beside documents by which selections say how often a document is taken."""
+    """The columns beside documents by which selections say how often a document is taken, and of which domain it is."""
     owners = column_owners(recipe)
     chosen = [experiment.selection for experiment in recipe.experiments if experiment.selection is not None]
     reads = {name for selection in chosen for name in selection.reads if name in owners}
+    mixtures = [experiment.mixture for experiment in recipe.experiments if experiment.mixture is not None]
+    reads |= {name for mixture in mixtures for name in (*mixture.by, mixture.best_first) if name is not None}
+    reads &= set(owners)
     return [dg.AssetKey(list(key)) for key in sorted({owners[name][:2] for name in reads})]
 
 

@@ -207,6 +207,23 @@ def _leaderboard(manifests: Sequence[Manifest]) -> Metadata:
     return {"leaderboard": table(notes["header"], notes["rows"])}
 
 
+def _search(manifests: Sequence[Manifest]) -> Metadata:
+    notes = manifests[0].notes
+    finding = notes["finding"]
+    header = ("domain", "natural", "recommended", "largest share")
+    rows = [
+        (name, f"{share:.3f}", f"{finding['weights'].get(name, 0.0):.3f}", f"{notes['caps'][name]:.3f}")
+        for name, share in notes["natural"].items()
+    ]
+    return {
+        "shares": table(header, rows),
+        "trials": notes["trials"],
+        "failed": notes["failed"],
+        "flops": notes["flops"],
+        "warnings": table(("warning",), [(text,) for text in finding["warnings"]]),
+    }
+
+
 _DESCRIBE: Mapping[str, Callable[[Sequence[Manifest]], Metadata]] = {
     "documents": _documents,
     "models": _models,
@@ -216,6 +233,7 @@ _DESCRIBE: Mapping[str, Callable[[Sequence[Manifest]], Metadata]] = {
     "links": _links,
     "decisions": _decisions,
     "selection": _selection,
+    "searches": _search,
     "mixture": _mixture,
     "tokens": _tokens,
     "proxies": _proxies,

@@ -69,7 +69,10 @@ def test_all_problems_are_told_at_once():
         ({"linkers": {"near": {"use": "minhash", "bands": "many"}}}, "linkers.near.bands"),
         ({"mixture": {"use": "natural", "tokens": -1}}, "mixture.tokens"),
         ({"mixture": {"use": "weights", "tokens": 1, "weights": {"a": 0.7}}}, "weights must sum to 1"),
-        ({"mixture": {"use": "natural", "tokens": 1, "by": "topic"}}, "no document column is named 'topic'"),
+        (
+            {"mixture": {"use": "natural", "tokens": 1, "by": "topic"}},
+            "mixture.by: no column of texts is named 'topic'",
+        ),
         ({"proxy": {"scale": "nanno"}}, "Did you mean 'nano'?"),
         ({"proxy": {"seeds": 0}}, "proxy.seeds"),
         ({"evaluate": {"x": {"use": "bits"}}}, "no task kind is named 'bits'"),

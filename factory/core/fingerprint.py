@@ -101,6 +101,8 @@ def _plain(array: pa.Array) -> pa.Array:
     kind = array.type
     if pa.types.is_dictionary(kind):
         return _plain(array.dictionary_decode())
+    if pa.types.is_map(kind):  # a list of pairs, in the order they are stored
+        return array.cast(pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)])))
     if pa.types.is_fixed_size_binary(kind):
         return array.cast(pa.binary())
     if pa.types.is_temporal(kind):
@@ -110,6 +112,8 @@ def _plain(array: pa.Array) -> pa.Array:
 
 def _type_name(kind: pa.DataType) -> str:
     # Parquet renames the items of a list; their name is no content.
+    if pa.types.is_map(kind):
+        return f"map<{_type_name(kind.key_type)}, {_type_name(kind.item_type)}>"
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return f"list<{_type_name(kind.value_type)}>"
     if pa.types.is_struct(kind):

@@ -1,7 +1,8 @@
 """The graph of a recipe: every dataset it stands for, what each is made of and from. Nothing is read or run here."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from factory.core.errors import InputError
@@ -9,8 +10,21 @@ from factory.core.fingerprint import fingerprint
 from factory.core.links import LINK_COLUMNS
 from factory.core.manifest import dataset_name
 from factory.recipes.inputs import Inputs
-from factory.recipes.recipe import Experiment, LinkerUse, Mixture, Recipe, Rule, Selection, Tokenizer, Use
-from factory.recipes.references import pin_files, pin_model, pin_stage
+from factory.recipes.recipe import (
+    Experiment,
+    LinkerUse,
+    Mixture,
+    Phase,
+    Proxy,
+    Recipe,
+    Rule,
+    Search,
+    Selection,
+    Task,
+    Tokenizer,
+    Use,
+)
+from factory.recipes.references import pin_files, pin_model, pin_stage, pin_tokenizer
 from factory.recipes.scale import proxy_scale
 
 # The order in which datasets are made. Column datasets share one pass over the text.
@@ -23,6 +37,8 @@ KINDS = (
     "links",
     "decisions",
     "selection",
+    "pools",
+    "searches",
     "mixture",
     "tokens",
     "proxies",
@@ -30,7 +46,10 @@ KINDS = (
     "leaderboard",
 )
 # Raised when a step itself (not a stage) would make something else of the same inputs.
-STEP_VERSIONS = {**dict.fromkeys(KINDS, 1), "scores": 2, "keys": 2, "encodings": 2, "decisions": 2, "links": 2}
+STEP_VERSIONS = {
+    **dict.fromkeys(KINDS, 1),
+    **dict.fromkeys(("scores", "keys", "encodings", "decisions", "links", "proxies", "evaluations", "leaderboard"), 2),
+}
 COLUMN_KINDS = ("scores", "keys", "encodings")
 CONTAMINATION = "contamination"  # the scorer that looks for items of benchmarks
 
@@ -79,8 +98,11 @@ def build_graph(recipe: Recipe, inputs: Inputs) -> dict[str, Node]:
         for experiment in recipe.experiments:
             assert experiment.mixture is not None
             nodes.append(builder.selected(experiment))
-            nodes += builder.mixed(experiment.label, experiment.mixture, recipe.tokenizer)
+            nodes += builder.mixed(experiment, experiment.mixture, recipe.tokenizer)
             nodes += builder.judged(experiment, experiment.mixture)
+        pooled = dict.fromkeys(search.experiment for search in recipe.searches)
+        nodes += [builder.pool(recipe.experiment(label), recipe.tokenizer) for label in pooled]
+        nodes += [builder.searched(search) for search in recipe.searches]
     else:
         nodes += [builder.selected(experiment) for experiment in recipe.experiments if experiment.selection is not None]
     if recipe.evaluate:
@@ -89,7 +111,25 @@ def build_graph(recipe: Recipe, inputs: Inputs) -> dict[str, Node]:
     # Keys that wait for rules read scores, and texts are rewritten by what links say, too.
     late = {node.name: rank["links"] - 0.5 for node in nodes if node.kind == "keys" and "after" in node.spec}
     late |= {node.name: rank["links"] + 0.5 for node in nodes if "rewrite" in node.spec}
+    # A proxy that goes on from another comes after it.
+    depths = {experiment.label: init_depth(recipe, experiment) for experiment in recipe.experiments}
+    late |= {
+        node.name: rank["proxies"] + depths[node.label] / (1 + max(depths.values()))
+        for node in nodes
+        if node.kind == "proxies" and depths[node.label]
+    }
     return {node.name: node for node in sorted(nodes, key=lambda node: late.get(node.name, rank[node.kind]))}
+
+
+def phase_identity(phase: Phase) -> dict[str, Any]:
+    """What of a phase decides the mixture."""
+    return {"label": phase.label, "share": phase.share, **phase.mixture.identity}
+
+
+def init_depth(recipe: Recipe, experiment: Experiment) -> int:
+    """How many experiments' proxies have to be there before this one's can go on from one of them."""
+    before = experiment.proxy.init_experiment
+    return 0 if before is None else 1 + init_depth(recipe, recipe.experiment(before))
 
 
 def reads_of(use: Use) -> tuple[str, ...]:
@@ -188,7 +228,13 @@ class _Builder:
                 )
                 continue
             samples = [
-                {"role": item.role, "documents": item.documents, "source": item.source, "uri": item.uri}
+                {
+                    "role": item.role,
+                    "documents": item.documents,
+                    "source": item.source,
+                    "uri": item.uri,
+                    **({} if item.columns == ("text",) else {"columns": item.columns}),
+                }
                 for item in use.stage.train.samples(use.config)
             ]
             spec = {**self.keyed(use), "train": use.stage.train.version, "samples": samples, "seed": self.recipe.seed}
@@ -222,15 +268,12 @@ class _Builder:
         return pin_files([item["uri"] for item in samples if isinstance(item["uri"], str)], self.recipe.folder)
 
     def tokenizer(self, settings: Tokenizer) -> Node:
-        spec = {"tokenizer": settings.model_dump(mode="json", exclude={"bos", "eos"}), "seed": self.recipe.seed}
+        of_policy = {"bos", "eos", "bos_token", "eos_token"}
+        spec = {"tokenizer": settings.model_dump(mode="json", exclude=of_policy), "seed": self.recipe.seed}
         if settings.path is not None:
-            return Node(
-                "models",
-                "tokenizer",
-                "",
-                {"ready": True},
-                files=pin_model(settings.path, settings.sha256, self.recipe.folder),
-            )
+            named = settings.model_dump(include={"bos_token", "eos_token"}, exclude_none=True)
+            pinned = pin_tokenizer(settings.path, settings.sha256, self.recipe.folder)
+            return Node("models", "tokenizer", "", {"ready": True, **named}, files=pinned)
         return Node("models", "tokenizer", "", spec, (dataset_name("documents", "", self.first),))
 
     def columns(self, snapshot: str) -> list[Node]:
@@ -303,39 +346,117 @@ class _Builder:
         kinds = ["documents", *(["encodings"] if self.recipe.tokenizer is not None else [])]
         upstream = [dataset_name("decisions", experiment.label, snapshot) for snapshot in self.inputs]
         upstream += [dataset_name(kind, "", snapshot) for kind in kinds for snapshot in self.inputs]
-        spec: dict[str, Any] = {"by": experiment.mixture.by if experiment.mixture is not None else "source"}
+        mixture = experiment.mixture
+        reads = list(mixture.by) if mixture is not None else ["source"]
+        spec: dict[str, Any] = {"by": reads[0] if len(reads) == 1 else list(reads)}
+        if mixture is not None and mixture.best_first is not None:
+            spec["best_first"] = mixture.best_first
+            reads.append(mixture.best_first)
         if experiment.selection is not None:
-            owners = column_owners(self.recipe)
-            read = sorted({owners[name][:2] for name in experiment.selection.reads if name in owners})
-            upstream += [dataset_name(kind, label, snapshot) for kind, label in read for snapshot in self.inputs]
+            reads += experiment.selection.reads
             spec["selection"] = {
                 **self.identity(experiment.selection),
                 "reads": experiment.selection.reads,
                 "ignores": rules_of_linkers(self.recipe, experiment),
             }
-        return Node("selection", experiment.label, "", spec, tuple(upstream))
+        upstream += self.beside(reads)
+        return Node("selection", experiment.label, "", spec, tuple(dict.fromkeys(upstream)))
 
-    def mixed(self, label: str, mixture: Mixture, settings: Tokenizer) -> list[Node]:
-        seed = self.recipe.seed
+    def beside(self, columns: Iterable[str]) -> list[str]:
+        """The datasets beside documents that hold these columns, of all snapshots."""
+        owners = column_owners(self.recipe)
+        read = sorted({owners[name][:2] for name in columns if name in owners})
+        return [dataset_name(kind, label, snapshot) for kind, label in read for snapshot in self.inputs]
+
+    def mixed(self, experiment: Experiment, mixture: Mixture, settings: Tokenizer) -> list[Node]:
+        label = experiment.label
+        selection = dataset_name("selection", label, "")
+        spec = dict(mixture.identity)
+        if experiment.phases:
+            spec["phases"] = [phase_identity(phase) for phase in experiment.phases]
+        searches = tuple(dataset_name("searches", search, "") for search in experiment.searches)
+        mixed = Node("mixture", label, "", spec, (selection, *searches), searches)
+        tokens = self.tokenised("tokens", label, settings, (selection, mixed.name))
+        packed = experiment.packing.stage.reads_for(experiment.packing.config) if experiment.packing is not None else ()
+        spec = {**tokens.spec, **self.laid_out(experiment)}
+        return [mixed, replace(tokens, spec=spec, upstream=(*tokens.upstream, *self.beside(packed)))]
+
+    def tokenised(self, kind: str, label: str, settings: Tokenizer, chosen: tuple[str, ...]) -> Node:
+        """A token file of the documents that the datasets `chosen` name."""
         documents = [dataset_name("documents", "", snapshot) for snapshot in self.inputs]
         encodings = [dataset_name("encodings", "", snapshot) for snapshot in self.inputs]
-        selection = dataset_name("selection", label, "")
-        mixed = Node("mixture", label, "", mixture.identity, (selection,))
         tokenizer = dataset_name("models", "tokenizer", "")
-        upstream = (selection, mixed.name, *documents, *encodings, tokenizer)
-        policy = {"seed": seed, "bos": settings.bos, "eos": settings.eos}
-        return [mixed, Node("tokens", label, "", policy, upstream, (tokenizer,))]
+        policy = {"seed": self.recipe.seed, "bos": settings.bos, "eos": settings.eos}
+        return Node(kind, label, "", policy, (*chosen, *documents, *encodings, tokenizer), (tokenizer,))
+
+    def laid_out(self, experiment: Experiment) -> dict[str, Any]:
+        """How the documents of an experiment become sequences, where that is out of the ordinary."""
+        spec: dict[str, Any] = {}
+        if experiment.packing is not None:
+            spec["packing"] = self.identity(experiment.packing)
+        if experiment.phases:
+            spec["phases"] = [
+                {"label": phase.label, "share": phase.share, "conditioned": phase.conditioned}
+                for phase in experiment.phases
+            ]
+        if experiment.conditioning is not None:
+            spec["conditioning"] = experiment.conditioning.model_dump(mode="json")
+        return spec
+
+    def pool(self, experiment: Experiment, settings: Tokenizer) -> Node:
+        """What the trials of searches read: every document an experiment selects, once; mixtures are plans over it."""
+        return self.tokenised("pools", experiment.label, settings, (dataset_name("selection", experiment.label, ""),))
+
+    def searched(self, search: Search) -> Node:
+        experiment = self.recipe.experiment(search.experiment)
+        assert experiment.mixture is not None
+        proxy = experiment.proxy
+        asked = self.recipe.asked_by(search)
+        spec = {
+            **self.identity(search),
+            "objectives": search.objectives,
+            "tokens": search.tokens,
+            "target": experiment.mixture.identity,
+            "seed": self.recipe.seed,
+            "proxy": self.trained_spec(experiment, search.tokens),
+            "tasks": self.tasks(asked),
+        }
+        upstream = [dataset_name("pools", search.experiment, ""), dataset_name("models", "tokenizer", "")]
+        upstream.append(dataset_name("selection", search.experiment, ""))
+        files = {**self.pinned_tasks(asked), **self.init_files(proxy)}
+        return Node("searches", search.label, "", spec, tuple(upstream), tuple(upstream[:2]), files)
+
+    def tasks(self, asked: Sequence[Task]) -> dict[str, Any]:
+        return {task.label: task.config.identity for task in asked}
+
+    def pinned_tasks(self, asked: Sequence[Task]) -> dict[str, str]:
+        places = [uri for task in asked for uri in task.config.places.values()]
+        return dict(pin_files(places, self.recipe.folder))
+
+    def proxy_name(self, proxy: Proxy, label: str, seed: int) -> str:
+        return dataset_name("proxies", label, f"{proxy.scale}-{seed}")
+
+    def trained_spec(self, experiment: Experiment, tokens: int) -> dict[str, Any]:
+        """What decides the weights of a proxy apart from its seed and data."""
+        proxy = experiment.proxy
+        spec: dict[str, Any] = {"scale": asdict(proxy_scale(proxy)), "tokens": tokens, **proxy.identity}
+        if proxy.init is not None:
+            spec["init"] = "given" if proxy.init_experiment is None else "experiment"
+        if experiment.selection is not None:
+            spec["order"] = "copies"
+        return spec
+
+    def init_files(self, proxy: Proxy) -> dict[str, str]:
+        """What pins the checkpoint a recipe's proxies go on from."""
+        if proxy.init is None or proxy.init_experiment is not None:
+            return {}
+        return dict(pin_files([os.path.join(proxy.init, "*")], self.recipe.folder))
 
     def judged(self, experiment: Experiment, mixture: Mixture) -> list[Node]:
         nodes = []
-        label = experiment.label
+        label, proxy = experiment.label, experiment.proxy
         tokens, tokenizer = dataset_name("tokens", label, ""), dataset_name("models", "tokenizer", "")
-        proxy = self.recipe.proxy
-        tasks = {
-            task.label: {"metric": task.config.metric, **task.config.model_dump(mode="json", exclude={"uri"})}
-            for task in self.recipe.evaluate
-        }
-        pinned = pin_files([task.config.uri for task in self.recipe.evaluate], self.recipe.folder)
+        tasks, pinned = self.tasks(self.recipe.evaluate), self.pinned_tasks(self.recipe.evaluate)
         budget = mixture.config.model_dump()["tokens"]
         # Which items the experiment trains on, where a scorer looks for them; it changes no score.
         scorers = asked_in(self.recipe)
@@ -343,10 +464,16 @@ class _Builder:
         known += [dataset_name("selection", label, "")] if scorers else []
         for seed in range(proxy.seeds):
             partition = f"{proxy.scale}-{seed}"
-            spec = {"scale": asdict(proxy_scale(proxy)), "seed": [self.recipe.seed, seed], "tokens": budget}
-            if experiment.selection is not None:
-                spec["order"] = "copies"
-            trained = Node("proxies", label, partition, spec, (tokens, tokenizer), (tokenizer,))
+            spec = {
+                **self.trained_spec(experiment, budget),
+                "seed": [self.recipe.seed, seed],
+                **self.laid_out(experiment),
+            }
+            models = [tokenizer]
+            if proxy.init_experiment is not None:
+                models.append(self.proxy_name(proxy, proxy.init_experiment, seed))
+            files = self.init_files(proxy)
+            trained = Node("proxies", label, partition, spec, (tokens, *models), tuple(models), files)
             nodes.append(trained)
             if tasks:
                 judged = Node(

@@ -13,20 +13,23 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, ValidationError
 
-from factory.core.columns import is_number
+from factory.core.columns import is_number, is_text
 from factory.core.config import config_problems
-from factory.core.errors import FactoryError, RecipeError, suggest
+from factory.core.errors import FactoryError, InputError, RecipeError, suggest
 from factory.core.registry import find_stage, stages
 from factory.core.schema import DOCUMENT
 from factory.evaluation.tasks import TASKS
 from factory.recipes.listings import PLACES, default_snapshot, listing_problems
 from factory.recipes.recipe import (
+    Conditioning,
     Experiment,
     LinkerUse,
     Mixture,
+    Phase,
     Proxy,
     Recipe,
     Rule,
+    Search,
     Selection,
     SourceUse,
     Task,
@@ -49,14 +52,20 @@ SECTIONS = (
     "tokenizer",
     "selection",
     "mixture",
+    "packing",
+    "phases",
+    "conditioning",
     "proxy",
     "evaluate",
+    "searches",
     "experiments",
     "base",
     "seed",
     "max_error_share",
 )
-EXPERIMENT_SECTIONS = ("filters", "selection", "mixture")
+EXPERIMENT_SECTIONS = ("filters", "selection", "mixture", "packing", "phases", "conditioning", "proxy")
+MODELLED_SECTIONS = ("mixture", "packing", "phases", "conditioning", "proxy", "evaluate", "searches")
+MIXTURE_KEYS = ("by", "best_first", "tokens", "max_epochs", "allow_red")  # what an override of another mixer keeps
 PRESET_SECTIONS = ("name", "source", "scorers", "rules")
 DEFAULT_PART_BYTES = 64 << 20
 MOST_NAMED = 12  # columns in a message
@@ -130,11 +139,10 @@ class _Checker:
             self.problems.append(f"base: no experiment is named '{base}'.{suggest(str(base), labels)}")
         rewrite = self.rewriters(data, _present(scorers), linkers)
         tokenizer = None if curates else self.values(Tokenizer, "tokenizer", self.section(data, "tokenizer"))
-        proxy = self.values(Proxy, "proxy", self.section(data, "proxy"))
-        if proxy and proxy.scale not in SCALES:
-            self.problems.append(f"proxy.scale: no scale is named '{proxy.scale}'.{suggest(proxy.scale, SCALES)}")
+        proxy = self.proxy("proxy", self.section(data, "proxy"))
         tasks = [self.task(label, item) for label, item in self.section(data, "evaluate").items()]
-        for section in ("mixture", "proxy", "evaluate") if curates else ():
+        searches = [] if curates else self.searches(data, experiments, [task for task in tasks if task])
+        for section in MODELLED_SECTIONS if curates else ():
             if data.get(section):
                 self.problems.append(
                     f"{section}: a recipe with 'tokenizer: {NO_TOKENIZER}' ends with decisions. Remove one of the two sections."
@@ -171,6 +179,7 @@ class _Checker:
             proxy=proxy,
             evaluate=tuple(_present(tasks)),
             experiments=tuple(experiments),
+            searches=tuple(searches),
             base=str(base),
             seed=seed,
             max_error_share=float(share),
@@ -288,7 +297,18 @@ class _Checker:
                 f"{where}.use: no task kind is named '{item['use']}'.{suggest(str(item['use']), TASKS)}"
             )
             return None
-        config = self.values(TASKS[item["use"]], where, {key: value for key, value in item.items() if key != "use"})
+        settings = {key: value for key, value in item.items() if key != "use"}
+        if item["use"] == "harness" and "file" in settings:
+            # A declaration of its own, whose paths start where it lies; what the recipe says beside it wins.
+            from factory.evaluation.harness_tasks import read_declaration  # it needs a template engine
+
+            path = os.path.join(self.folder, str(settings.pop("file")))
+            try:
+                settings = {**read_declaration(path)[1].model_dump(), **settings}
+            except InputError as error:
+                self.problems.append(f"{where}: {error}")
+                return None
+        config = self.values(TASKS[item["use"]], where, settings)
         return Task(label=label, use=item["use"], config=config) if config else None
 
     def rewriters(self, data: Mapping[str, Any], scorers: list[Use], linkers: list[LinkerUse]) -> list[Use]:
@@ -343,15 +363,185 @@ class _Checker:
                 )
             rules = [rule for key, item in filters.items() for rule in self.rules(key, item, columns, scorers)]
             chosen = self.selection(data.get("selection"), override, columns, scorers)
-            mixed = None
-            if mixes:
-                mixed = self.mixture(
-                    where, {**mixture, **override.get("mixture", {})} if isinstance(mixture, Mapping) else mixture
+            if not mixes:
+                made.append(Experiment(label=label, rules=tuple(rules), selection=chosen, mixture=None))
+                continue
+            item = _override(mixture, override.get("mixture", {}))
+            mixed = self.mixture("mixture", item, columns)
+            if mixed is None:
+                continue
+            proxy = self.proxy(f"{where}.proxy", _override_map(data.get("proxy"), override.get("proxy")))
+            made.append(
+                Experiment(
+                    label=label,
+                    rules=tuple(rules),
+                    selection=chosen,
+                    mixture=mixed,
+                    packing=self.packing(override.get("packing", data.get("packing")), columns),
+                    phases=tuple(self.phases(where, override.get("phases", data.get("phases")), item, mixed, columns)),
+                    conditioning=self.conditioning(override.get("conditioning", data.get("conditioning")), columns),
+                    proxy=proxy or Proxy(),
                 )
-            if mixed is not None or not mixes:
-                made.append(Experiment(label=label, rules=tuple(rules), selection=chosen, mixture=mixed))
+            )
+        self.going_on(made, self.section(data, "proxy"))
         # A base filter stands in several experiments: its problem is reported once.
         self.problems = list(dict.fromkeys(self.problems))
+        return made
+
+    def proxy(self, where: str, item: Any) -> Proxy | None:
+        proxy: Proxy | None = self.values(Proxy, where, item)
+        if proxy and proxy.scale not in SCALES:
+            self.problems.append(f"{where}.scale: no scale is named '{proxy.scale}'.{suggest(proxy.scale, SCALES)}")
+        return proxy
+
+    def going_on(self, experiments: list[Experiment], base: Mapping[str, Any]) -> None:
+        """Report proxies that go on from experiments that are not there or go on from themselves, and unequal seeds."""
+        by_label = {experiment.label: experiment for experiment in experiments}
+        for experiment in experiments:
+            where, proxy = f"experiments.{experiment.label}.proxy", experiment.proxy
+            for name in ("scale", "seeds"):
+                if getattr(proxy, name) != base.get(name, getattr(Proxy(), name)):
+                    self.problems.append(
+                        f"{where}.{name}: experiments are compared at one scale and with as many seeds. Set proxy.{name}."
+                    )
+            seen, now = [experiment.label], proxy.init_experiment
+            while now is not None and now in by_label and now not in seen:
+                seen.append(now)
+                now = by_label[now].proxy.init_experiment
+            if now is not None and now not in by_label:
+                if now == proxy.init_experiment:
+                    self.problems.append(f"{where}.init: no experiment is named '{now}'.{suggest(now, by_label)}")
+            elif now is not None:
+                chain = " from ".join([*seen, now])
+                self.problems.append(
+                    f"{where}.init: {chain} goes on from itself. In these it can be taken away with 'init: null'."
+                )
+
+    def packing(self, item: Any, columns: Mapping[str, Any]) -> Use | None:
+        if item is None:
+            return None
+        use = self.use("packer", "packing", "packing", item)
+        for name in use.stage.reads_for(use.config) if use else ():
+            if name not in columns:
+                self.problems.append(f"packing: reads '{name}', which no stage writes.{suggest(name, columns)}")
+        return use
+
+    def conditioning(self, item: Any, columns: Mapping[str, Any]) -> Conditioning | None:
+        if item is None:
+            return None
+        if not isinstance(item, Mapping):
+            self.problems.append(f"conditioning: a map with 'column' is meant, this is {_kind(item)}.")
+            return None
+        made: Conditioning | None = self.values(Conditioning, "conditioning", item)
+        texts = [name for name in DOCUMENT.names if name in columns and is_text(columns[name])]
+        if made is not None and made.column not in texts:
+            self.problems.append(
+                f"conditioning.column: no text column of documents is named '{made.column}'.{suggest(made.column, texts)}"
+            )
+        return made
+
+    def phases(
+        self, where: str, items: Any, mixture: Mapping[str, Any], mixed: Mixture, columns: Mapping[str, Any]
+    ) -> list[Phase]:
+        """The `phases` of an experiment: shares that sum to 1; a phase's mixture is an override of the experiment's."""
+        if items is None:
+            return []
+        place = f"{where}.phases"
+        if not isinstance(items, list) or not items:
+            self.problems.append(f"{place}: a list of phases is meant, this is {_kind(items) if items else 'empty'}.")
+            return []
+        made: list[Phase] = []
+        total = mixed.config.model_dump()["tokens"]
+        for number, item in enumerate(items):
+            at = f"{place}[{number}]"
+            if not isinstance(item, Mapping):
+                self.problems.append(f"{at}: a map with 'share' is meant, this is {_kind(item)}.")
+                return []
+            self.known_keys(at, item, ("name", "share", "mixture", "conditioned"))
+            share, label = item.get("share"), str(item.get("name", f"phase_{number + 1}"))
+            self.label(f"{at}.name", label)
+            if not isinstance(share, (int, float)) or isinstance(share, bool) or not 0 < share <= 1:
+                self.problems.append(f"{at}.share: a number above 0 and up to 1 is meant (got {share!r}).")
+                return []
+            own = _override(mixture, item.get("mixture", {}))
+            if isinstance(own, Mapping):
+                own = {**own, "tokens": max(1, round(share * total))}
+            phase = self.mixture(f"{at}.mixture", own, columns)
+            if phase is None:
+                return []
+            if (phase.by, phase.best_first) != (mixed.by, mixed.best_first):
+                self.problems.append(
+                    f"{at}.mixture: the phases of an experiment have the same `by` ({', '.join(mixed.by)}) and `best_first`."
+                )
+            conditioned = item.get("conditioned")
+            if conditioned is not None and not isinstance(conditioned, bool):
+                self.problems.append(f"{at}.conditioned: true or false is meant (got {conditioned!r}).")
+                return []
+            made.append(Phase(label=label, share=float(share), mixture=phase, conditioned=conditioned))
+        if len({phase.label for phase in made}) < len(made):
+            self.problems.append(f"{place}: two phases have the same name.")
+        if abs(sum(phase.share for phase in made) - 1) > 1e-6:
+            self.problems.append(
+                f"{place}: shares must sum to 1; these sum to {sum(phase.share for phase in made):.7g}."
+            )
+        return made
+
+    def searches(self, data: Mapping[str, Any], experiments: list[Experiment], tasks: list[Task]) -> list[Search]:
+        """The `searches` section, and the experiments that take what they find."""
+        made = []
+        by_label = {experiment.label: experiment for experiment in experiments}
+        written = self.section(data, "searches")
+        for label, item in written.items():
+            where = f"searches.{label}"
+            own = self.take(where, item, {"experiment": str, "objectives": list, "tokens": int})
+            use = self.use("searcher", where, label, item, leave_out=("experiment", "objectives", "tokens"))
+            if own is None or use is None:
+                continue
+            name = own.get("experiment", next(iter(by_label), ""))
+            if name not in by_label:
+                self.problems.append(f"{where}.experiment: no experiment is named '{name}'.{suggest(name, by_label)}")
+                continue
+            experiment = by_label[name]
+            if experiment.searches:
+                self.problems.append(
+                    f"{where}.experiment: '{name}' takes its mixture from a search itself. Name one with a mixture of its own."
+                )
+                continue
+            if experiment.proxy.init_experiment is not None:
+                self.problems.append(
+                    f"{where}.experiment: the proxies of '{name}' go on from those of '{experiment.proxy.init_experiment}', "
+                    "which come after searches. Export that checkpoint and name its path in 'init', or search another one."
+                )
+            labels = [task.label for task in tasks]
+            objectives = own.get("objectives", labels[:1])
+            if not labels:
+                self.problems.append(f"{where}: a search needs something to lower. Add a task to 'evaluate'.")
+            for objective in objectives:
+                if not isinstance(objective, str) or objective.partition("/")[0] not in labels:
+                    self.problems.append(
+                        f"{where}.objectives: '{objective}' is no task, nor a task's domain.{suggest(str(objective), labels)}"
+                    )
+            assert experiment.mixture is not None
+            budget = experiment.mixture.config.model_dump()["tokens"]
+            tokens = own.get("tokens", budget)
+            if tokens < 1:
+                self.problems.append(f"{where}.tokens: a number above 0 is meant (got {tokens}).")
+            made.append(
+                Search(
+                    label=label,
+                    stage=use.stage,
+                    config=use.config,
+                    experiment=name,
+                    objectives=tuple(str(objective) for objective in objectives),
+                    tokens=tokens,
+                )
+            )
+        for experiment in experiments:
+            for search in experiment.searches:
+                if search not in written:
+                    self.problems.append(
+                        f"experiments.{experiment.label}.mixture.search: no search is named '{search}'.{suggest(search, written)}"
+                    )
         return made
 
     def selection(
@@ -377,15 +567,25 @@ class _Checker:
         self.types("selection", use, columns)
         return Selection(label=use.label, stage=use.stage, config=use.config, reads=use.stage.reads_for(use.config))
 
-    def mixture(self, where: str, item: Any) -> Mixture | None:
-        own = self.take("mixture", item, {"by": str})
-        use = self.use("mixer", "mixture", "mixture", item, leave_out=("by",))
+    def mixture(self, where: str, item: Any, columns: Mapping[str, Any]) -> Mixture | None:
+        if isinstance(item, Mapping) and isinstance(item.get("by"), str):
+            item = {**item, "by": [item["by"]]}
+        own = self.take(where, item, {"by": list, "best_first": str})
+        use = self.use("mixer", where, "mixture", item, leave_out=("by", "best_first"), check_label=False)
         if own is None or use is None:
             return None
-        by = own.get("by", "source")
-        if by not in DOCUMENT.names:
-            self.problems.append(f"mixture.by: no document column is named '{by}'.{suggest(by, DOCUMENT.names)}")
-        return Mixture(label="mixture", stage=use.stage, config=use.config, by=by)
+        by = [str(name) for name in own.get("by", ["source"])]
+        texts = [name for name, kind in columns.items() if is_text(kind)]
+        for name in by:
+            if name not in texts and not self.is_of_broken(name):
+                self.problems.append(f"{where}.by: no column of texts is named '{name}'.{suggest(name, texts)}")
+        if not by:
+            self.problems.append(f"{where}.by: a column of texts is meant, or a list of some.{suggest('', texts)}")
+        best = own.get("best_first")
+        numbers = [name for name, kind in columns.items() if is_number(kind)]
+        if best is not None and best not in numbers and not self.is_of_broken(best):
+            self.problems.append(f"{where}.best_first: no column of numbers is named '{best}'.{suggest(best, numbers)}")
+        return Mixture(label="mixture", stage=use.stage, config=use.config, by=tuple(by), best_first=best)
 
     def rules(self, label: str, item: Any, columns: Mapping[str, Any], scorers: list[Use]) -> list[Rule]:
         where = f"filters.{label}"
@@ -609,6 +809,24 @@ def merge_filters(base: Mapping[str, Any], changed: Mapping[str, Any] | None) ->
     if not changed:
         return {}
     return {key: value for key, value in {**base, **changed}.items() if value is not None}
+
+
+def _override(base: Any, changed: Any) -> Any:
+    """A mixture with changes; where another mixer is named, only what all mixers have is kept of the base."""
+    if not isinstance(base, Mapping) or not isinstance(changed, Mapping):
+        return base if changed is None else changed
+    if changed.get("use", base.get("use")) != base.get("use"):
+        base = {key: value for key, value in base.items() if key in MIXTURE_KEYS}
+    return {**base, **changed}
+
+
+def _override_map(base: Any, changed: Any) -> dict[str, Any]:
+    """Settings with changes; `overrides` of both hold."""
+    base, changed = base if isinstance(base, Mapping) else {}, changed if isinstance(changed, Mapping) else {}
+    both = {**base, **changed}
+    if isinstance(base.get("overrides"), Mapping) and isinstance(changed.get("overrides"), Mapping):
+        both["overrides"] = {**base["overrides"], **changed["overrides"]}
+    return both
 
 
 def available_columns(scorers: list[Use], linkers: list[LinkerUse]) -> dict[str, Any]:

@@ -9,7 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from factory.core.config import Config
 from factory.core.links import LINK_COLUMNS
 from factory.core.stage import Stage
-from factory.evaluation.tasks import BitsPerByte, MultipleChoice
+from factory.evaluation.tasks import TaskSettings
+from factory.stages.mixers.searched import Searched
+
+FROM = "experiment:"  # what a proxy goes on from, where that is another experiment's
 
 
 class Settings(BaseModel):
@@ -98,12 +101,18 @@ class LinkerUse(Use):
 
 
 class Tokenizer(Settings):
-    """`train` makes a byte-level BPE of `vocab_size` from `documents` of the crawl; else `path` names a ready one."""
+    """Without `path`, a byte-level BPE of `vocab_size` from `documents` of the crawl; else a ready one.
+
+    `path` is a tokenizer.json, a folder with one, or a URL with the sha256 of its file. What it calls BOS and EOS says its
+    tokenizer_config.json, unless `bos_token` and `eos_token` do.
+    """
 
     vocab_size: int = Field(default=32_000, ge=257, le=1_000_000)
     documents: int = Field(default=20_000, ge=1)
     path: str | None = None
     sha256: str | None = None
+    bos_token: str | None = None
+    eos_token: str | None = None
     bos: bool = False
     eos: bool = True
 
@@ -115,17 +124,83 @@ class Selection(Use):
 
 
 class Mixture(Use):
-    """How many epochs of each domain a training sees; `by` is the column whose values are the domains."""
+    """How many epochs of each domain a training sees; `by` is the column whose values are the domains.
 
-    by: str = "source"
+    Of several columns, the values are joined: source/topic. Where a domain is not read whole, `best_first` takes its
+    documents by the falling values of a column, in place of by hash.
+    """
+
+    by: tuple[str, ...] = ("source",)
+    best_first: str | None = None
+
+    @property
+    def search(self) -> str | None:
+        """The search whose finding it is, where it is one."""
+        return self.config.search if isinstance(self.config, Searched) else None
+
+
+class Phase(Settings):
+    """A stretch of a training, as a share of its tokens, with a mixture of its own."""
+
+    label: str
+    share: float
+    mixture: Mixture
+    conditioned: bool | None = None  # whether documents have their metadata before them; None: as `conditioning` says
+
+
+class Conditioning(Settings):
+    """Metadata before each text, in the first `share` of the training; it is read, and never predicted (2501.01956)."""
+
+    column: str
+    share: float = Field(default=0.9, gt=0, le=1)
+    template: str = "{value}\n\n"
+
+    @field_validator("template")
+    @classmethod
+    def _has_a_place(cls, template: str) -> str:
+        if template.count("{value}") != 1 or "{" in template.replace("{value}", "") or len(template) > 200:
+            raise ValueError("a text of at most 200 characters with {value} once, and no other braces, is meant")
+        return template
+
+
+class MachineOptions(Settings):
+    """How proxies are computed: faster, or in less memory. Sums may end in another last bit; none is part of an identity."""
+
+    recompute: bool = False  # blocks are computed again on the way back, instead of kept
+    compile: bool = False
+    micro_batch: int | None = Field(default=None, ge=1)  # sequences computed at once
+    peak_flops: float | None = Field(default=None, gt=0, allow_inf_nan=False)  # of one device, where it is not known
 
 
 class Proxy(Settings):
-    """The models that judge the data: a scale, how many seeds, and what may be changed about the scale."""
+    """The models that judge the data: a scale, how many seeds, and what may be changed about the scale.
+
+    `init` is a checkpoint in Hugging Face layout to go on from (a path), or `experiment:LABEL`, whose proxy of the same seed
+    is meant. `average` checkpoints at the end are averaged. `usd_per_hour` is what a machine costs; it changes no result.
+    """
 
     scale: str = "nano"
     seeds: int = Field(default=3, ge=1, le=100)
-    overrides: Mapping[str, float | int] = Field(default_factory=dict)
+    overrides: Mapping[str, float | int | str] = Field(default_factory=dict)
+    init: str | None = None
+    average: int = Field(default=1, ge=1, le=100)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    processes: int = Field(default=1, ge=1, le=1024)
+    usd_per_hour: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    machine: MachineOptions = MachineOptions()
+
+    @property
+    def init_experiment(self) -> str | None:
+        """The experiment whose proxies these go on from."""
+        return self.init.removeprefix(FROM) if self.init is not None and self.init.startswith(FROM) else None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the weights beside scale, seed and data; empty where nothing is out of the ordinary."""
+        changed: dict[str, Any] = {"average": self.average} if self.average > 1 else {}
+        if self.precision != "float32":
+            changed["precision"] = self.precision
+        return changed
 
 
 class Experiment(Settings):
@@ -135,6 +210,27 @@ class Experiment(Settings):
     rules: tuple[Rule, ...]
     selection: Selection | None  # None: every kept document once
     mixture: Mixture | None  # None where nothing is tokenised
+    packing: Use | None = None  # None: documents one after the other, cut every `context` tokens
+    phases: tuple[Phase, ...] = ()  # none: one phase with the mixture
+    conditioning: Conditioning | None = None
+    proxy: Proxy = Proxy()
+
+    @property
+    def searches(self) -> list[str]:
+        """The searches whose findings its mixtures are."""
+        mixtures = [self.mixture, *(phase.mixture for phase in self.phases)]
+        return sorted({mixture.search for mixture in mixtures if mixture is not None and mixture.search is not None})
+
+
+class Search(Use):
+    """A search for a mixture of what `experiment` selects, by its mixture's domains and for its budget.
+
+    `objectives` are metrics to lower: a task, or task/domain. Each trial trains on `tokens`.
+    """
+
+    experiment: str
+    objectives: tuple[str, ...]
+    tokens: int
 
 
 class Task(Settings):
@@ -142,7 +238,7 @@ class Task(Settings):
 
     label: str
     use: str
-    config: BitsPerByte | MultipleChoice
+    config: TaskSettings
 
 
 class Recipe(Settings):
@@ -160,12 +256,21 @@ class Recipe(Settings):
     proxy: Proxy
     evaluate: tuple[Task, ...]
     experiments: tuple[Experiment, ...]
+    searches: tuple[Search, ...]
     base: str
     seed: int
     max_error_share: float
 
     def experiment(self, label: str) -> Experiment:
         return next(experiment for experiment in self.experiments if experiment.label == label)
+
+    def search(self, label: str) -> Search:
+        return next(search for search in self.searches if search.label == label)
+
+    def asked_by(self, search: Search) -> tuple[Task, ...]:
+        """The tasks its trials are asked: those of its objectives."""
+        wanted = {objective.partition("/")[0] for objective in search.objectives}
+        return tuple(task for task in self.evaluate if task.label in wanted)
 
     def scorer(self, label: str) -> Use:
         return next(use for use in self.scorers if use.label == label)

@@ -16,8 +16,10 @@ from factory.core.errors import FactoryError
 from factory.core.manifest import Manifest
 from factory.recipes.contamination import contamination_by_experiment
 from factory.recipes.duplicates import duplicates
+from factory.recipes.evidence import compare
 from factory.recipes.funnel import ERROR, examples, funnels, holds
 from factory.recipes.lookup import Current, bounds
+from factory.recipes.searches import searches
 from factory.recipes.status import ledger, status
 from factory.recipes.workspace import Workspace
 from factory.reports.page import render
@@ -32,6 +34,7 @@ HOSTS = 25
 CLUSTERS = 8
 LABELS = 20
 CURVE_POINTS = 80
+MOST_COMPARED, COMPARED = 12, 500  # experiments shown task by task; resamples of each
 PACKAGES = ("pyarrow", "numpy", "numba", "torch", "transformers", "tokenizers", "dagster", "duckdb", "resiliparse")
 
 
@@ -79,8 +82,10 @@ def gather(workspace: Workspace) -> dict[str, Any]:
         "contamination": contamination_by_experiment(workspace, current, examples=EXAMPLES),
         "labels": list(_labels(current)),
         "ledger": ledger(workspace),
+        "searches": [item for item in searches(workspace, current=current) if item["made"]],
         "mixtures": {manifest.label: _mixture(current, manifest) for manifest in current.of("mixture")},
         "leaderboard": dict(board.notes) if board else None,
+        "comparisons": list(_comparisons(workspace, current, board)) if board else [],
         "best": _best(board),
         "losses": _losses(current),
         "environment": environment(),
@@ -241,6 +246,19 @@ def _losses(current: Current) -> dict[str, list[list[tuple[float, float]]]]:
                 [(float(one[-1, 0]), float(one[:, 1].mean())) for one in pieces]
             )
     return series
+
+
+def _comparisons(workspace: Workspace, current: Current, board: Manifest) -> Iterator[dict[str, Any]]:
+    """Every ranked experiment against the base, task by task."""
+    ranked = {(row["experiment"], row["scale"]) for row in board.notes["board"]["rows"] if row["against_base"]}
+    base = board.notes["board"]["base"]
+    names = {experiment.label for experiment in workspace.recipe.experiments}
+    for experiment, scale in sorted(ranked)[:MOST_COMPARED]:
+        if {experiment, base} <= names:
+            try:
+                yield compare(workspace, base, experiment, scale=scale, current=current, resamples=COMPARED)
+            except FactoryError:
+                continue  # the leaderboard is older than what is current: it says so itself
 
 
 def _best(board: Manifest | None) -> dict[str, str] | None:

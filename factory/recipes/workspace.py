@@ -8,11 +8,13 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
+
+import psutil
 
 import factory
 from factory.core.errors import FactoryError, LedgerError, suggest
@@ -37,6 +39,7 @@ from factory.recipes.steps import (
     mixture,
     models,
     proxies,
+    search,
     selection,
     tokens,
 )
@@ -54,6 +57,8 @@ STEPS: Mapping[str, Step] = {
     "links": links.make_all,
     "decisions": decisions.make_all,
     "selection": selection.make_all,
+    "pools": tokens.make_all,
+    "searches": search.make_all,
     "mixture": mixture.make_all,
     "tokens": tokens.make_all,
     "proxies": proxies.make_all,
@@ -62,7 +67,17 @@ STEPS: Mapping[str, Step] = {
 }
 
 # What a recipe without a tokenizer does not make.
-MODELLED = ("encodings", "selection", "mixture", "tokens", "proxies", "evaluations", "leaderboard")
+MODELLED = (
+    "encodings",
+    "selection",
+    "pools",
+    "searches",
+    "mixture",
+    "tokens",
+    "proxies",
+    "evaluations",
+    "leaderboard",
+)
 
 ExtraGates = Callable[[Manifest], Iterable[Check]]
 
@@ -315,14 +330,17 @@ class Workspace:
     def _make(self, works: list[Work], leases: Mapping[str, Lease], started: float) -> Iterator[tuple[Work, Manifest]]:
         if not works:
             return
+        before = cpu_seconds()
         made = STEPS[works[0].node.kind](self, works)
+        # Made side by side by the same workers: each dataset bears an equal share.
+        spent = (cpu_seconds() - before) / len(works)
         for work in works:
-            manifest = self._manifest(work, made[work.node.name], started)
+            manifest = self._manifest(work, made[work.node.name], started, spent)
             require_balance(manifest.name, manifest.ledger)
             leases[work.node.name].check()
             yield work, write_manifest(self.store, manifest)
 
-    def _manifest(self, work: Work, made: Made, started: float) -> Manifest:
+    def _manifest(self, work: Work, made: Made, started: float, spent: float) -> Manifest:
         node = work.node
         return Manifest(
             kind=node.kind,
@@ -336,6 +354,9 @@ class Workspace:
             notes=made.notes,
             run={
                 "seconds": round(time.time() - started, 3),
+                "cpu_seconds": round(
+                    max(0.0, spent), 3
+                ),  # of this process and its workers; what a cluster spent is not seen
                 "ended": datetime.now(UTC).isoformat(timespec="seconds"),
                 "host": platform.node(),
                 "version": factory.__version__,
@@ -389,14 +410,26 @@ class Workspace:
         return results
 
 
+def cpu_seconds() -> float:
+    """What this process, the children it has waited for and those alive have computed so far."""
+    own = psutil.Process()
+    times = own.cpu_times()
+    total = times.user + times.system + times.children_user + times.children_system
+    for child in own.children(recursive=True):
+        with suppress(psutil.Error):
+            used = child.cpu_times()
+            total += used.user + used.system
+    return float(total)
+
+
 def _waves(nodes: list[Node]) -> Iterator[list[Node]]:
     """Nodes that can be made together: of one kind; all column kinds at once, since they share the text.
 
-    Encodings of rewritten texts read scores, and come after them.
+    Encodings of rewritten texts read scores, and come after them; a proxy comes after the one it goes on from.
     """
     wave: list[Node] = []
     for node in nodes:
-        if wave and _wave_of(wave[-1]) != _wave_of(node):
+        if wave and (_wave_of(wave[-1]) != _wave_of(node) or {item.name for item in wave}.intersection(node.upstream)):
             yield wave
             wave = []
         wave.append(node)

@@ -149,6 +149,42 @@ def intervals(
     return _svg(width, base + 14, drawn)
 
 
+def forest(
+    rows: Sequence[tuple[str, float, tuple[float, float] | None, tuple[float, float] | None, str]], width: int = 720
+) -> Markup:
+    """Differences around a line at 0: (name, difference, interval of seeds, of seeds and items, verdict) a row.
+
+    Better is green, worse red, undecided grey: where the thin line crosses the dashed one, nothing is claimed.
+    """
+    if not rows:
+        return Markup("")
+    colours = {"better": KEPT, "worse": DROPPED}
+    edges = [0.0, *(edge for _, value, first, second, _ in rows for edge in (value, *(first or ()), *(second or ())))]
+    edges = [edge for edge in edges if math.isfinite(edge)]
+    pad = (max(edges) - min(edges)) * 0.06 or 1
+    left, height = 200, 26
+    place = _scale(min(edges) - pad, max(edges) + pad, left, width - 150)
+    base = len(rows) * height + 8
+    drawn = [
+        f'<line x1="{place(0):.1f}" y1="2" x2="{place(0):.1f}" y2="{base}" stroke="{LINE}" stroke-dasharray="4 3"/>'
+    ]
+    for index, (name, value, seeds, both, verdict) in enumerate(rows):
+        y = index * height + 16
+        colour = colours.get(verdict, QUARANTINED)
+        drawn.append(_text(left - 10, y + 4, clean(name, 32), anchor="end"))
+        for span, stroke, opacity in ((both, 1.5, 0.9), (seeds, 7, 0.3)):
+            if span:
+                drawn.append(
+                    f'<line x1="{place(span[0]):.1f}" y1="{y}" x2="{place(span[1]):.1f}" y2="{y}" stroke="{colour}" '
+                    f'stroke-width="{stroke}" opacity="{opacity}"/>'
+                )
+        drawn.append(f'<circle cx="{place(value):.1f}" cy="{y}" r="4" fill="{colour}"/>')
+        drawn.append(_text(width - 142, y + 4, f"{value:+.4f} {clean(verdict, 12)}"))
+    drawn.append(_text(left, base + 10, number(min(edges)), style="muted"))
+    drawn.append(_text(width - 150, base + 10, number(max(edges)), anchor="end", style="muted"))
+    return _svg(width, base + 16, drawn)
+
+
 def number(value: float) -> str:
     """A tick's label."""
     if value == 0 or not math.isfinite(value):

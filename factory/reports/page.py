@@ -7,10 +7,11 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from factory.reports import charts
+from factory.reports import charts, comparison
 from factory.reports.text import clean, count, duration, share, size, value
 
 TEMPLATE = "report.html"
+MOST_DOMAINS = 24  # of a search
 
 
 def render(data: Mapping[str, Any]) -> str:
@@ -38,6 +39,9 @@ def _plots(data: Mapping[str, Any]) -> dict[str, Any]:
         "links": [_links_plot(item) for item in data["clusters"]],
         "losses": charts.curves(data["losses"], "tokens", "loss (nats per token)"),
         "board": _board_plot(data["leaderboard"]) if data["leaderboard"] else Markup(""),
+        "differences": _differences_plot(data["leaderboard"]) if data["leaderboard"] else Markup(""),
+        "forests": {item["other"]: comparison.forest(item) for item in data["comparisons"]},
+        "searches": {item["search"]: _search_plot(item) for item in data["searches"]},
         "mixtures": {name: _mixture_plot(rows) for name, rows in data["mixtures"].items()},
     }
 
@@ -98,10 +102,32 @@ def _board_plot(notes: Mapping[str, Any]) -> Markup:
     return charts.intervals(rows)
 
 
+def _differences_plot(notes: Mapping[str, Any]) -> Markup:
+    """Every experiment's difference to the base, on the primary metric."""
+    rows = []
+    for row in notes["board"]["rows"]:
+        one = row["against_base"]
+        if one is not None and one["difference"] is not None:
+            name = f"{row['experiment']} ({row['scale']})"
+            rows.append((name, one["difference"], _span(one["seed_interval"]), _span(one["interval"]), one["outcome"]))
+    return charts.forest(rows)
+
+
 def _span(interval: Mapping[str, float | None] | None) -> tuple[float, float] | None:
     if not interval or interval["low"] is None or interval["high"] is None:
         return None
     return interval["low"], interval["high"]
+
+
+def _search_plot(item: Mapping[str, Any]) -> Markup:
+    """The recommended share of each domain, and in light how much more the natural one is."""
+    rows = []
+    for domain in sorted(item["domains"], key=lambda one: (-one["recommended"], one["domain"]))[:MOST_DOMAINS]:
+        recommended, natural = domain["recommended"], domain["natural"]
+        pieces = [(min(recommended, natural), charts.KEPT), (max(0.0, recommended - natural), charts.COLOURS[0])]
+        pieces.append((max(0.0, natural - recommended), charts.OTHER))
+        rows.append((domain["domain"], pieces, f"{recommended:.1%}, natural {natural:.1%}"))
+    return charts.bars(rows, right=210)
 
 
 def _mixture_plot(rows: list[dict[str, Any]]) -> Markup:

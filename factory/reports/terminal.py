@@ -203,6 +203,50 @@ def sweep(data: Mapping[str, Any]) -> RenderableType:
     return table(header, rows, numbers=(0, 1, 2, 3), title=f"{data['experiment']}, {data['rows']:,} documents")
 
 
+def domains(data: Mapping[str, Any]) -> RenderableType:
+    """Domains before and after the rules, and what each rule alone does to their shares."""
+    corrected = data["corrected"] or {}
+    rows = [
+        (
+            item["domain"],
+            count(round(item["before"])),
+            f"{item['share_before']:.1%}",
+            *([f"{corrected[item['domain']]:.1%}" if item["domain"] in corrected else ""] if corrected else []),
+            count(round(item["kept"])),
+            "" if item["share_kept"] is None else f"{item['share_kept']:.1%}",
+            "" if item["factor"] is None else f"{item['factor']:.2f}",
+        )
+        for item in data["domains"]
+    ]
+    header = ("domain", data["unit"], "share", *(["corrected"] if corrected else []), "kept", "share", "factor")
+    title = f"{data['experiment']} by {' and '.join(data['by'])}"
+    shown: list[RenderableType] = [table(header, rows, numbers=range(1, len(header)), title=title)]
+    if data["rules"]:
+        alone = [
+            (
+                rule["rule"],
+                share(rule["kept"], rule["before"]),
+                "" if rule["total_variation"] is None else f"{rule['total_variation']:.3f}",
+                _furthest(rule["domains"], highest=True),
+                _furthest(rule["domains"], highest=False),
+            )
+            for rule in data["rules"]
+        ]
+        header = ("rule alone", "keeps", "moves shares by", "favours", "takes most from")
+        shown += [Text(""), table(header, alone, numbers=(1, 2), title="The mixture each rule implies")]
+    if data["overlap"] is not None:
+        shown += [Text(""), Text(f"Both taxonomies share {data['overlap']:.2f} of their information (0: independent).")]
+    return Group(*shown)
+
+
+def _furthest(rows: Sequence[Mapping[str, Any]], *, highest: bool) -> str:
+    known = [row for row in rows if row["factor"] is not None]
+    if not known:
+        return ""
+    found = max(known, key=lambda row: row["factor"] if highest else -row["factor"])
+    return f"{found['domain']} ({found['factor']:.2f})"
+
+
 def drift(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """How far every column moved; what is called a shift stands out."""
     lines = [
@@ -484,6 +528,17 @@ def exported(data: Mapping[str, Any]) -> RenderableType:
     return Text(f"{data['recipe']}/{data['experiment']}: {kept}\n{files}, in {data['to']}", style="bold")
 
 
+def exported_tokens(data: Mapping[str, Any]) -> RenderableType:
+    """What lies in exported tokens, or would."""
+    named = f"{data['recipe']}/{data['experiment']}: {count(data['tokens'])} tokens"
+    if data.get("dry_run"):
+        state = "there already" if data["is_there"] else "nothing was written"
+        wanted = f"{count(data['shards'])} shards of {data['rows']}, {size(data['id_bytes'])} of ids, {data['format']}"
+        return Text(f"{named}\n{wanted}, in {data['to']} ({state})", style="bold")
+    files = f"{count(len(data['files']))} files ({count(data['written'])} shards written now), {data['format']}"
+    return Text(f"{named} in {count(data['samples'])} {data['rows']}\n{files}, in {data['to']}", style="bold")
+
+
 def backfill(data: Mapping[str, Any]) -> RenderableType:
     """What a backfill covers, dataset by dataset, and what came of it."""
     rows = [(name, Text(state, style=STATES.get(state, ""))) for name, state in data["datasets"].items()]
@@ -494,3 +549,28 @@ def backfill(data: Mapping[str, Any]) -> RenderableType:
     ]
     lines += [f"{name}: {value(item, 300)}" for name, item in rest.items()]
     return Group(table(("dataset", "before"), rows), Text(clean("\n".join(lines), lines=True)))
+
+
+def evaluated(data: Mapping[str, Any]) -> RenderableType:
+    """Scores of a checkpoint by task, with what guessing gives, and lm-eval's where it ran."""
+    rows = []
+    for label, task in data["tasks"].items():
+        named = task.get("harness") or {task["metric"].partition("@")[0]: task["score"]}
+        for metric, score in named.items():
+            theirs = task.get("lm_eval", {}).get("metrics", {}).get(metric)
+            apart = task.get("differences", {}).get(metric)
+            guessed = task["baseline"] if metric.startswith("acc") else None
+            speed = task["items"] / task["cpu_seconds"] if task["cpu_seconds"] else None
+            shown = [("" if one is None else f"{one:.4f}") for one in (score, guessed, theirs)]
+            rate = "" if speed is None else f"{speed:,.0f}"
+            rows.append((label, metric, *shown, "" if apart is None else f"{apart:.1e}", count(task["items"]), rate))
+    header = ["task", "metric", "score", "guessing", "lm-eval", "apart", "items", "items/s"]
+    if not any("lm_eval" in task for task in data["tasks"].values()):
+        rows = [(*row[:4], *row[6:]) for row in rows]
+        header = [*header[:4], *header[6:]]
+    return Group(
+        table(header, rows, numbers=range(2, len(header))),
+        Text(
+            f"{data['checkpoint']}: texts begin with its {data['start'].upper()}; {data['context']:,} tokens of context."
+        ),
+    )

@@ -1,9 +1,11 @@
 """Text for people: what documents say made harmless for a terminal, numbers made readable."""
 
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 ELLIPSIS = "…"
+UNKNOWN = "–"
 # Cf holds the marks that turn the reading direction round: shown, they could make one name look like another.
 _UNSHOWN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
@@ -72,3 +74,23 @@ def value(item: Any, limit: int = 60) -> str:
     if isinstance(item, (list, tuple)):
         return clean(", ".join(value(one) for one in item), limit)
     return clean(item, limit)
+
+
+def span(bounds: Mapping[str, Any] | None) -> tuple[float, float] | None:
+    """The ends of an interval; None where one is not known."""
+    return (bounds["low"], bounds["high"]) if bounds and None not in (bounds["low"], bounds["high"]) else None
+
+
+def interval(bounds: Mapping[str, Any] | None) -> str:
+    """0.1234 … 0.2345."""
+    ends = span(bounds)
+    return UNKNOWN if ends is None else f"{ends[0]:.4f} … {ends[1]:.4f}"
+
+
+def number(found: float | None, places: int = 4) -> str:
+    return UNKNOWN if found is None else f"{found:.{places}f}"
+
+
+def large(found: float | None) -> str:
+    """1,234, or 1.23e+12."""
+    return UNKNOWN if found is None else f"{found:.3g}" if abs(found) >= 1e7 else f"{found:,.0f}"

@@ -20,6 +20,7 @@ from factory.core.links import LINK_COLUMNS
 from factory.core.manifest import Part
 from factory.core.registry import find_stage
 from factory.execution.tasks import Context, Payload, Task
+from factory.mixing.shares import SEPARATOR
 from factory.recipes.graph import column_owners
 from factory.recipes.references import make_stage
 from factory.recipes.work import Bench, Made, Work
@@ -36,7 +37,8 @@ SELECTION = pa.schema(
         ("tokens", pa.uint32()),
     ]
 )
-REPEATED = SELECTION.append(pa.field("repeats", pa.uint16()))
+SCORE = pa.field("score", pa.float64())  # where the best documents of a domain are taken first
+REPEATS = pa.field("repeats", pa.uint16())
 ERROR = "error"
 COPY_OF = "duplicate_of"  # the links column that is null for a document that stands for its cluster
 
@@ -63,8 +65,9 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
         for item in items[name]:
             identity = {key: item[key]["digest"] for key in ("decided", "encoded", "document") if key in item}
             if name in fitted:
-                identity["beside"] = canonical_json([part["digest"] for part, _ in item["beside"]])
                 identity["fitted"] = canonical_json(fitted[name])
+            if "beside" in item:
+                identity["beside"] = canonical_json([part["digest"] for part, _ in item["beside"]])
             part_name = fingerprint(identity)
             found = find_part(bench.store, work.folder, part_name)
             payload = {
@@ -72,6 +75,7 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
                 "folder": work.folder,
                 "name": part_name,
                 "by": work.node.spec["by"],
+                "best_first": work.node.spec.get("best_first"),
                 "inputs": bench.recipe.folder,
                 "selection": work.node.spec.get("selection"),
                 "fitted": fitted.get(name),
@@ -108,15 +112,19 @@ def _items(bench: Bench, work: Work) -> Iterator[dict[str, Any]]:
             item: dict[str, Any] = {"snapshot": snapshot, "document": document.to_json(), "decided": decided.to_json()}
             if decided.name in encodings:
                 item["encoded"] = encodings[decided.name].to_json()
-            if "selection" in work.node.spec:
+            if "selection" in work.node.spec or wanted:
                 item["beside"] = thin.get(decided.name, [])
             yield item
 
 
 def _wanted(bench: Bench, work: Work) -> dict[tuple[str, str], dict[str, str]]:
-    """The stored columns a selector reads, with the names it knows them by; of links, also who is a copy."""
+    """The stored columns a selector and the domains read, by the names they are known by; of links, also who is a copy."""
     owners = column_owners(bench.recipe)
     wanted: dict[tuple[str, str], dict[str, str]] = {}
+    for name in _domain_columns(work.node.spec):
+        if name in owners:
+            kind, label, stored = owners[name]
+            wanted.setdefault((kind, label), {})[stored] = name
     for name in work.node.spec.get("selection", {}).get("reads", ()):
         if name in owners:
             kind, label, stored = owners[name]
@@ -186,23 +194,25 @@ def select(payload: Payload, context: Context) -> dict[str, Any]:
     document, chosen = Part.from_json(payload["document"]), payload["selection"]
     reads = list(chosen["reads"]) if chosen else []
     stored = {name for _, names in payload.get("beside", ()) for name in names.values()}
-    table = _read(store, payload, sorted({"doc_id", payload["by"], *reads} - stored))
+    table = _read(store, payload, sorted({"doc_id", *_domain_columns(payload), *reads} - stored))
     kept = pc.equal(pc.list_value_length(table.column("failed")), 0)
     rows = np.flatnonzero(kept.to_numpy())
     table = table.filter(kept).combine_chunks()
-    domains = table.column(payload["by"]).cast(pa.string()).fill_null("unknown")
     columns = {
         "part": pa.repeat(pa.scalar(document.digest), len(rows)),
         "row": pa.array(rows, pa.uint32()),
         "doc_id": table.column("doc_id"),
         "snapshot": pa.repeat(pa.scalar(payload["snapshot"]), len(rows)),
-        "domain": domains,
+        "domain": _domains(table, payload["by"]),
         # Without a tokenizer nobody counts them.
         "tokens": table.column("tokens").fill_null(0) if "encoded" in payload else pa.nulls(len(rows), pa.uint32()),
     }
     schema = SELECTION
+    if payload.get("best_first"):
+        schema = schema.append(SCORE)
+        columns[SCORE.name] = table.column(payload["best_first"])
     if chosen:
-        schema = REPEATED
+        schema = schema.append(REPEATS)
         repeats = _repeats(payload, table.select(list(dict.fromkeys([*reads, "doc_id"])))).to_numpy(
             zero_copy_only=False
         )
@@ -215,6 +225,20 @@ def select(payload: Payload, context: Context) -> dict[str, Any]:
             store, payload["folder"], payload["name"], schema, batches, ids="", notes=lambda: notes
         ).to_json()
     }
+
+
+def _domain_columns(spec: Mapping[str, Any]) -> list[str]:
+    """The columns that say which domain a document is of, and which of its documents come first."""
+    by = [spec["by"]] if isinstance(spec["by"], str) else list(spec["by"])
+    return [*by, spec["best_first"]] if spec.get("best_first") else by
+
+
+def _domains(table: pa.Table, by: str | list[str]) -> pa.ChunkedArray:
+    """The domain of each document: the value of a column, or those of several, as source/topic."""
+    named = [
+        table.column(name).cast(pa.string()).fill_null("unknown") for name in ([by] if isinstance(by, str) else by)
+    ]
+    return named[0] if len(named) == 1 else pc.binary_join_element_wise(*named, SEPARATOR)
 
 
 def _repeats(payload: Payload, table: pa.Table) -> pa.Array:

@@ -1,0 +1,327 @@
+"""Searches: proxies on mixtures that a searcher proposes, round by round, and what it finds in them.
+
+Trials of all searches of a round share the workers. A trial is kept under what decides it (the pool, its mixture, the scale,
+its seed, the tasks), whichever search proposed it: a search that was stopped goes on where it was, one with other settings
+takes what is there, and two searches train a mixture that both propose once.
+"""
+
+import json
+import math
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from factory.core.errors import FactoryError
+from factory.core.fingerprint import fingerprint
+from factory.core.manifest import Manifest, Part, dataset_folder
+from factory.core.mixture import Budget
+from factory.core.search import Domain, Finding, Problem, Proposal, Searcher, Trial
+from factory.evaluation.summary import lowered
+from factory.execution.tasks import Context, Payload, Task
+from factory.recipes.recipe import Search
+from factory.recipes.references import pin_files
+from factory.recipes.steps import evaluations, proxies
+from factory.recipes.work import Bench, Made, Work
+from factory.storage.parts import find_part, finish_part, read_part, write_file, write_part
+from factory.storage.store import Store
+
+TRIAL = "trial.json"
+ITEMS = "items"
+FINDING = "finding.json"
+NOT_MODEL = (TRIAL, ITEMS, proxies.RECORD)
+LONG = ("loss_curve", "spec")  # of a record: they are in its own file
+TRIALS = pa.schema(
+    [
+        ("trial", pa.string()),
+        ("round", pa.int32()),
+        ("role", pa.string()),
+        ("seed", pa.int32()),
+        ("weights", pa.map_(pa.string(), pa.float64())),
+        ("metrics", pa.map_(pa.string(), pa.float64())),
+        ("objective", pa.float64()),  # mean of the objectives; null for a trial that broke down
+        ("valid", pa.bool_()),
+        ("reason", pa.string()),
+        ("tokens", pa.int64()),
+        ("flops", pa.float64()),
+    ]
+)
+
+
+@dataclass
+class _State:
+    """A search under way."""
+
+    work: Work
+    search: Search
+    searcher: Searcher
+    problem: Problem
+    pinned: dict[str, str]  # of the files of its tasks
+    trials: list[Trial] = field(default_factory=list)
+    rounds: list[int] = field(default_factory=list)  # of each trial
+    parts: dict[str, tuple[Part, ...]] = field(default_factory=dict)  # of each trial, by its name
+    asked: list[tuple[Proposal, str]] = field(default_factory=list)  # this round's, with where each is kept
+    done: bool = False
+
+
+def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
+    """Searches, side by side: a round of one does not wait for a round of another any longer than for a worker."""
+    states = [_begin(bench, work) for work in works]
+    number = 0
+    while open_states := [state for state in states if not state.done]:
+        number += 1
+        tasks: dict[str, Task] = {}
+        for state in open_states:
+            _ask(bench, state, tasks)
+        label = f"{', '.join(state.search.label for state in open_states if state.asked)}: round {number}"
+        bench.run_tasks(label, list(tasks.values()), unit="tokens")
+        for state in open_states:
+            _take(bench, state, number)
+    return {state.work.node.name: _made(bench, state) for state in states}
+
+
+def _begin(bench: Bench, work: Work) -> _State:
+    search = bench.recipe.search(work.node.label)
+    places = [uri for task in bench.recipe.asked_by(search) for uri in task.config.places.values()]
+    pinned = {name: work.node.files[name] for name in pin_files(places, bench.recipe.folder) if name in work.node.files}
+    problem = problem_of(bench, search, work.one("selection"))
+    return _State(work, search, search.stage.make(search.config), problem, pinned)
+
+
+def problem_of(bench: Bench, search: Search, selection: Manifest) -> Problem:
+    """What is searched: the domains of the experiment's selection, for the budget and the bounds of its mixture."""
+    mixture = bench.recipe.experiment(search.experiment).mixture
+    assert mixture is not None
+    budget, notes = mixture.config, selection.notes
+    assert isinstance(budget, Budget)
+    domains = [
+        Domain(name, int(notes["tokens"][name]), int(notes["documents"][name]))
+        for name in sorted(notes["tokens"])
+        if notes["tokens"][name]
+    ]
+    if len(domains) < 2:
+        raise FactoryError(
+            f"searches.{search.label}: '{search.experiment}' has {len(domains)} domain by {', '.join(mixture.by)}, "
+            "and a mixture needs two. Choose another column with mixture.by."
+        )
+    return Problem(
+        domains=tuple(domains),
+        tokens=budget.tokens,
+        max_epochs=budget.bounds({domain.name: domain.tokens for domain in domains}),
+        trial_tokens=search.tokens,
+        objectives=search.objectives,
+        seed=bench.recipe.seed,
+    )
+
+
+def _ask(bench: Bench, state: _State, tasks: dict[str, Task]) -> None:
+    """Put what a search asks next into `tasks`, without what is there already."""
+    proposals = state.searcher.ask(state.problem, state.trials)
+    known = {trial.proposal.name for trial in state.trials}
+    twice = [proposal.name for proposal in proposals if proposal.name in known]
+    if twice or len({proposal.name for proposal in proposals}) < len(proposals):
+        raise FactoryError(f"searches.{state.search.label}: the searcher proposed '{(twice or ['a trial'])[0]}' twice.")
+    state.asked, state.done = [], not proposals
+    for proposal in proposals:
+        payload = _payload(bench, state, proposal)
+        folder = dataset_folder("searches", "trials", payload["identity"], "")
+        state.asked.append((proposal, folder))
+        if find_part(bench.store, folder, TRIAL) is None:
+            weight = 0 if proposal.merge else payload["train"]["budget"]
+            tasks[folder] = Task(folder, f"{__name__}:make", {**payload, "folder": folder}, weight)
+
+
+def _payload(bench: Bench, state: _State, proposal: Proposal) -> dict[str, Any]:
+    """What a trial is made from; `identity` names what decides it."""
+    work, spec = state.work, state.work.node.spec
+    pool = work.one("pools")
+    total = proposal.tokens or state.problem.trial_tokens
+    available = {domain.name: domain.tokens for domain in state.problem.domains}
+    epochs = {name: share * total / available[name] for name, share in sorted(proposal.weights.items()) if share > 0}
+    of = list(proposal.merge.of) if proposal.merge else [proposal.init] if proposal.init else []
+    models = [[part.path for part in state.parts[name] if part.name not in NOT_MODEL] for name in of]
+    train = proxies.payload_of(
+        bench,
+        state.search.experiment,
+        pool,
+        work.one("models"),
+        {**spec["proxy"], "seed": [spec["seed"], proposal.seed], "tokens": total},
+        epochs=epochs,
+    )
+    identity = {
+        "pool": pool.digest,
+        "proxy": {**spec["proxy"], "tokens": total},
+        "seed": [spec["seed"], proposal.seed],
+        "epochs": {} if proposal.merge else epochs,
+        "of": [[part.digest for part in state.parts[name]] for name in of],
+        "merge": list(proposal.merge.weights) if proposal.merge else None,
+        "online": {"method": proposal.online.method, "settings": dict(proposal.online.settings)}
+        if proposal.online
+        else None,
+        "tasks": spec["tasks"],
+        "files": dict(work.node.files),
+        # A trial whose model was not kept cannot stand in for one that others go on from.
+        "keep": proposal.role in ("expert", "base"),
+    }
+    return {
+        "store": bench.store.url,
+        "identity": fingerprint(identity),
+        "train": train,
+        "models": models,
+        "merge": identity["merge"],
+        "online": identity["online"],
+        "keep": identity["keep"],
+        "evaluate": {
+            "tasks": evaluations.task_settings(bench.recipe.asked_by(state.search)),
+            "inputs": bench.recipe.folder,
+            "pinned": state.pinned,
+            "start": (train["policy"]["bos"] and "bos") or "eos",
+        },
+    }
+
+
+def make(payload: Payload, context: Context) -> dict[str, Any]:
+    """Task: one trial, trained (or merged) and evaluated; its record is written last."""
+    from factory.training.proxy import reproducible_part
+
+    store, folder = Store(payload["store"]), payload["folder"]
+    trained = _train(payload, context)
+    record, parts = trained["record"], [Part.from_json(part) for part in trained["parts"]]
+    models = [part for part in parts if part.name != proxies.RECORD]
+    metrics: dict[str, float] = {}
+    files = [part for part in parts if part.name == proxies.RECORD]
+    if record["valid"]:
+        asked = {**payload["evaluate"], "store": payload["store"], "folder": folder, "name": ITEMS}
+        answered = evaluations.make({**asked, "checkpoint": [part.path for part in models]}, context)
+        files.append(Part.from_json(answered["part"]))
+        metrics = lowered(read_part(store, files[-1]))
+    if payload["keep"]:
+        files += models
+    else:
+        # A swarm would fill the store with models nobody asks for: what they scored is kept, and how to make them again.
+        for part in models:
+            store.delete(part.path)
+    lost = [name for name, value in metrics.items() if not math.isfinite(value)]
+    trial = {
+        "metrics": {} if lost else metrics,
+        "valid": record["valid"] and not lost,
+        "reason": record["reason"] or (f"{lost[0]} is not a number" if lost else None),
+        "record": {name: value for name, value in reproducible_part(record).items() if name not in LONG},
+    }
+    with store.scratch() as scratch:
+        local = os.path.join(scratch, TRIAL)
+        with open(local, "w", encoding="utf-8") as stream:
+            json.dump(trial, stream, sort_keys=True)
+        # What was measured differs from run to run: it is told, and is in no digest.
+        notes = {"files": [part.to_json() for part in files], "seconds": record.get("seconds", 0.0)}
+        part = write_file(store, folder, TRIAL, local, notes)
+    finish_part(store, folder, part)
+    return {"part": part.to_json()}
+
+
+def _train(payload: Payload, context: Context) -> dict[str, Any]:
+    """The model of a trial as parts, and its record."""
+    train = {**payload["train"], "folder": payload["folder"]}
+    if payload["merge"] is not None:
+        return _merge(payload)
+    if payload["models"]:
+        train["init"] = payload["models"][0]
+    if payload["online"] is not None:
+        return proxies.make_online(train, payload["online"], context)
+    return proxies.make(train, context)
+
+
+def _merge(payload: Payload) -> dict[str, Any]:
+    """The average of other trials' models; no training, and so no tokens."""
+    from factory.training.merging import merge_checkpoints
+
+    store = Store(payload["store"])
+    with ExitStack() as stack:
+        folders = [os.path.dirname(stack.enter_context(store.as_local(*paths))[0]) for paths in payload["models"]]
+        out = os.path.join(stack.enter_context(store.scratch()), "model")
+        merged = merge_checkpoints(folders, out, weights=payload["merge"])
+        names = sorted(os.listdir(out))
+        parts = [write_file(store, payload["folder"], name, os.path.join(out, name)) for name in names]
+    record = {"reason": None, "tokens_seen": 0, "flops": 0.0, "seconds": 0.0, **merged}
+    return {"parts": [part.to_json() for part in parts], "record": record}
+
+
+def _take(bench: Bench, state: _State, number: int) -> None:
+    """Put this round's trials beside those before."""
+    for proposal, folder in state.asked:
+        part = find_part(bench.store, folder, TRIAL)
+        if part is None:
+            raise FactoryError(f"searches.{state.search.label}: trial {proposal.name} left no record. Run it again.")
+        trial = json.loads(bench.store.read(part.path))
+        state.trials.append(Trial(proposal, trial["metrics"], trial["valid"], trial["reason"], trial["record"]))
+        state.rounds.append(number)
+        state.parts[proposal.name] = (part, *(Part.from_json(item) for item in part.notes["files"]))
+
+
+def _made(bench: Bench, state: _State) -> Made:
+    finding = state.searcher.finish(state.problem, state.trials)
+    _check(state, finding)
+    rows = [_row(state, trial, number) for trial, number in zip(state.trials, state.rounds, strict=True)]
+    batch = pa.RecordBatch.from_pylist(rows, schema=TRIALS)
+    name = fingerprint({"trials": sorted(part.digest for parts in state.parts.values() for part in parts)})
+    table = write_part(bench.store, state.work.folder, f"trials-{name}", TRIALS, [batch], ids="")
+    with bench.store.scratch() as scratch:
+        local = os.path.join(scratch, FINDING)
+        with open(local, "w", encoding="utf-8") as stream:
+            json.dump(finding.to_json(), stream, sort_keys=True)
+        found = write_file(bench.store, f"{state.work.folder}/{name}", FINDING, local)
+    trained = [trial for trial in state.trials if trial.proposal.merge is None]
+    notes = {
+        "finding": finding.to_json(),
+        "objectives": list(state.problem.objectives),
+        "natural": state.problem.natural,
+        "caps": state.problem.caps,
+        "trials": len(state.trials),
+        "failed": sum(not trial.valid for trial in state.trials),
+        "rounds": max(state.rounds, default=0),
+        "tokens": sum(trial.record.get("tokens_seen", 0) for trial in trained),
+        "flops": sum(trial.record.get("flops", 0.0) for trial in trained),
+        "seconds": sum(state.parts[name][0].notes["seconds"] for name in state.parts),
+    }
+    return Made((table, found, *(part for name in state.parts for part in state.parts[name])), notes=notes)
+
+
+def _check(state: _State, finding: Finding) -> None:
+    """A finding is shares of this search's domains; one that is not is a mistake of the searcher, not of the recipe."""
+    for name, weights in {"recommended": finding.weights, **finding.candidates}.items():
+        total = math.fsum(weights.values())
+        if abs(total - 1) > 1e-6 or set(weights) - set(state.problem.names) or min(weights.values()) < 0:
+            raise FactoryError(f"searches.{state.search.label}: '{name}' is no mixture (shares sum to {total:.7g}).")
+
+
+def objective(problem: Problem, trial: Trial) -> float | None:
+    """The mean of the objectives; None for a trial that broke down or lacks one."""
+    values = [trial.metrics.get(name) for name in problem.objectives]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(values) if trial.valid and len(known) == len(values) else None
+
+
+def _row(state: _State, trial: Trial, number: int) -> dict[str, Any]:
+    proposal = trial.proposal
+    return {
+        "trial": proposal.name,
+        "round": number,
+        "role": proposal.role,
+        "seed": proposal.seed,
+        "weights": sorted(proposal.weights.items()),
+        "metrics": sorted(trial.metrics.items()),
+        "objective": objective(state.problem, trial),
+        "valid": trial.valid,
+        "reason": trial.reason,
+        "tokens": trial.record.get("tokens_seen"),
+        "flops": trial.record.get("flops"),
+    }
+
+
+def read_trials(store: Store, manifest: Manifest) -> list[dict[str, Any]]:
+    """The trials of a finished search, in the order they were proposed."""
+    table = next(part for part in manifest.parts if part.name.startswith("trials-"))
+    rows = read_part(store, table).to_pylist()
+    return [{**row, "weights": dict(row["weights"]), "metrics": dict(row["metrics"])} for row in rows]

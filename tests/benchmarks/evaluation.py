@@ -1,0 +1,115 @@
+"""Evaluation beside lm-evaluation-harness: items per CPU second on the same checkpoint and the same declarations.
+
+`measure()` returns the figures; the best of the harness's batch sizes is what ours is divided by, models are loaded and warm
+on both sides, and scores are checked to agree. Run as a program it prints JSON.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+BATCHES = (1, 8, 32)
+QUESTION = {"doc_to_text": "{{query}}\nAnswer:", "doc_to_choice": "choices", "doc_to_target": "gold"}
+FIRST = {"num_fewshot": 5, "fewshot_split": "test", "fewshot_config": {"sampler": "first_n"}}
+
+
+def declarations(data: str) -> dict[str, dict[str, Any]]:
+    def of(name: str, output: str, **given: Any) -> dict[str, Any]:
+        files = {"data_files": {"test": f"{data}/eval/{name}.jsonl.zst"}}
+        base = {"task": name, "dataset_path": "json", "dataset_kwargs": files, "test_split": "test"}
+        return {**base, "output_type": output, **given}
+
+    return {
+        "choices": of("arc_easy", "multiple_choice", **QUESTION),
+        "choices, 5 examples": of("arc_easy", "multiple_choice", **QUESTION, **FIRST),
+        "continuation": of("lambada_openai", "loglikelihood", doc_to_text="context", doc_to_target=" {{continuation}}"),
+        "documents": of("boolq", "loglikelihood_rolling", doc_to_text="", doc_to_target="{{query}}"),
+    }
+
+
+def make_checkpoint(folder: Path, data: str, *, width: int, layers: int, vocabulary: int) -> None:
+    """A Llama of random weights with a tokenizer trained on the tasks: as fast as a trained one of its shape."""
+    import torch
+    import zstandard
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    unpack = zstandard.ZstdDecompressor()
+    files = ("arc_easy", "boolq", "hellaswag", "lambada_openai")
+    texts = [unpack.stream_reader(Path(f"{data}/eval/{name}.jsonl.zst").read_bytes()).read().decode() for name in files]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=["<eos>"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>").save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=width * 11 // 4,
+        num_hidden_layers=layers,
+        num_attention_heads=max(2, width // 64),
+        max_position_embeddings=1024,
+        bos_token_id=None,
+        eos_token_id=0,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def measure(
+    data: str, *, items: int = 300, width: int = 128, layers: int = 2, vocabulary: int = 4096, repeats: int = 2
+) -> dict[str, Any]:
+    """Items per CPU second of ours and of the harness by task, and their ratio."""
+    import torch
+
+    from factory.evaluation.checkpoint import load_checkpoint
+    from factory.evaluation.evaluate import evaluate_model, read_task
+    from factory.evaluation.harness import run_harness
+    from factory.evaluation.harness_tasks import declared
+    from factory.evaluation.report import differences
+
+    torch.set_num_threads(1)
+    made: dict[str, Any] = {"items": items, "width": width, "layers": layers, "vocabulary": vocabulary, "tasks": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["HF_DATASETS_CACHE"] = f"{folder}/cache"
+        make_checkpoint(Path(folder), data, width=width, layers=layers, vocabulary=vocabulary)
+        model = load_checkpoint(folder, device="cpu")
+        for label, declaration in declarations(data).items():
+            name, task = declared(declaration, f"{label}.yaml")
+            task = task.model_copy(update={"limit": items})
+            files = {name: read_task(task)}
+            evaluate_model(model, {name: task.model_copy(update={"limit": 20})}, files)
+            ours = []
+            for _ in range(repeats):
+                begun = time.process_time()
+                table = evaluate_model(model, {name: task}, files)
+                ours.append(time.process_time() - begun)
+            run_harness(model, folder, {name: task.model_copy(update={"limit": 2})})
+            theirs = {size: run_harness(model, folder, {name: task}, batch_size=size)[name] for size in BATCHES}
+            found = json.loads((table.schema.metadata or {})[b"tasks"])[name]["harness"]
+            apart = differences(found, theirs[BATCHES[0]]["metrics"])
+            best = min(one["cpu_seconds"] for one in theirs.values())
+            made["tasks"][label] = {
+                "items_per_second": table.num_rows / min(ours),
+                "lm_eval_items_per_second": {size: table.num_rows / one["cpu_seconds"] for size, one in theirs.items()},
+                "ratio": best / min(ours),
+                "apart": max(one for one in apart.values() if one is not None),
+            }
+    return made
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="../shared/data")
+    for option, default in (("items", 300), ("width", 128), ("layers", 2), ("vocabulary", 4096)):
+        parser.add_argument(f"--{option}", type=int, default=default)
+    given = vars(parser.parse_args())
+    json.dump(measure(given.pop("data"), **given), sys.stdout, indent=1)
