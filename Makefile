@@ -4,6 +4,8 @@ UV := 0.13.9
 BIN := .venv/bin
 EXTRAS ?= dev
 ARGS ?=
+# Processes that share the tests, a file at a time.
+JOBS ?= 2
 TYPED := factory/core factory/kernels factory/storage factory/execution factory/recipes
 PACKAGES := radosgw ceph-mon ceph-osd ceph-common postgresql chromium
 
@@ -37,7 +39,7 @@ ui: .venv/.installed
 	$(BIN)/factory ui --recipe demo/recipe.yaml
 
 test: .venv/.installed
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: lint types imports
 

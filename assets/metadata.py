@@ -233,6 +233,7 @@ _DESCRIBE: Mapping[str, Callable[[Sequence[Manifest]], Metadata]] = {
     "links": _links,
     "decisions": _decisions,
     "selection": _selection,
+    "pools": _tokens,
     "searches": _search,
     "mixture": _mixture,
     "tokens": _tokens,

@@ -1,12 +1,19 @@
 """What the documentation shows is what there is: fragments are recipes, links lead somewhere, commands have these options."""
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from factory.core import registry
+from factory.core.search import Trial
 from factory.recipes.load import SECTIONS, check_recipe
 from factory.recipes.yaml import read_yaml
+from tests.searched_world import NAMES, problem
 
 # The typer that dg can be used with asks click 8.5 for names that will go.
 pytestmark = pytest.mark.filterwarnings("ignore:'click:DeprecationWarning")
@@ -104,3 +111,43 @@ def test_the_first_page_names_every_command():
     table = (ROOT / "README.md").read_text().partition("## Commands")[2].partition("## Never")[0]
     named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE))))
     assert named == set(options()) - {"demo"}
+
+
+@pytest.fixture
+def shown_stages(monkeypatch):
+    """The stages that the page on adding one writes, in the catalogue while a test runs."""
+    monkeypatch.setattr(registry, "_stages", {(stage.kind, stage.name): stage for stage in registry.stages()})
+    text = (ROOT / "docs" / "adding.md").read_text()
+    for path, code in re.findall(
+        r"^```python\n# (factory/stages/\w+/\w+)\.py\n(.*?)^```", text, re.DOTALL | re.MULTILINE
+    ):
+        module = ModuleType(path.replace("/", "."))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        exec(compile(code, path, "exec"), module.__dict__)
+    return registry.find_stage
+
+
+def test_the_stages_that_are_shown_work(shown_stages):
+    made = {
+        name: (stage := shown_stages(kind, name)).make(stage.config(**settings))
+        for kind, name, settings in (
+            ("scorer", "uppercase_ratio", {}),
+            ("linker", "same_title", {}),
+            ("mixer", "smoothed", {"tokens": 111, "even": 0.3}),
+            ("packer", "one_each", {}),
+            ("searcher", "line", {"points": 3}),
+        )
+    }
+    assert made["uppercase_ratio"](pa.record_batch({"text": ["ABcd 12", "123"]}))["ratio"].to_pylist() == [0.5, None]
+    titles = pa.record_batch({"host": ["a.org", "a.org"], "title": ["Home", None]})
+    assert made["same_title"](titles)["keys"].to_pylist() == [[5090707180280417914], []]
+    epochs = made["smoothed"]({"web": 1_000, "code": 100, "books": 10})
+    assert epochs["books"] * 10 == pytest.approx(111 * (0.7 * 10 / 1110 + 0.1))
+    pieces = made["one_each"].pack(np.array([3, 20]), 8, 0)
+    assert (pieces.lengths.tolist(), pieces.sizes.tolist()) == ([3, 9], [8, 8])
+    small = problem(names=NAMES)
+    asked = made["line"].ask(small, [])
+    assert [proposal.name for proposal in asked] == ["at-0.000", "at-0.500", "at-1.000"]
+    trials = [Trial(proposal, {"loss": loss}) for proposal, loss in zip(asked, (2.0, 1.0, 3.0), strict=True)]
+    assert made["line"].ask(small, trials) == []
+    assert made["line"].finish(small, trials).notes["taken"] == "at-0.500"

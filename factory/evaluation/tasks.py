@@ -198,7 +198,7 @@ class Membership(TaskSettings):
     text: str = "text"
     member: str = "member"  # the key that is true for texts that were trained on
     k: float = Field(default=0.2, gt=0, le=1)
-    where: dict[str, str] | None = None
+    where: dict[str, str | list[str]] | None = None
     limit: int | None = Field(default=None, gt=0)  # of members, and of others
 
 

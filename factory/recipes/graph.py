@@ -50,6 +50,7 @@ STEP_VERSIONS = {
     **dict.fromkeys(KINDS, 1),
     **dict.fromkeys(("scores", "keys", "encodings", "decisions", "links", "proxies", "evaluations", "leaderboard"), 2),
 }
+TRIAL_STEPS = ("proxies", "evaluations")  # what a trial of a search goes through
 COLUMN_KINDS = ("scores", "keys", "encodings")
 CONTAMINATION = "contamination"  # the scorer that looks for items of benchmarks
 
@@ -414,6 +415,7 @@ class _Builder:
         asked = self.recipe.asked_by(search)
         spec = {
             **self.identity(search),
+            "steps": {kind: STEP_VERSIONS[kind] for kind in TRIAL_STEPS},
             "objectives": search.objectives,
             "tokens": search.tokens,
             "target": experiment.mixture.identity,

@@ -36,9 +36,8 @@ def measure(files: list[str], *, venvs: str | None = None, repeats: int = 3) -> 
             if not Path(python).exists():
                 found[system] = {"missing": f"{python} is not here (make bench-peers)"}
                 continue
-            turns = 1 if system == "datatrove" else repeats
             command = [python, "-W", "ignore", __file__, *files, "--system", system, "--tokenizer", tokenizer]
-            runs = [_json(command, scratch) for _ in range(turns)]
+            runs = [_json(command, scratch) for _ in range(repeats)]
             found[system] = min(runs, key=lambda run: run.get("cpu_s", 0.0))
     slowest = found.get("datatrove", {}).get("mb_per_cpu_s")
     ids = {row["digest"] for row in found.values() if "digest" in row}

@@ -263,10 +263,19 @@ def _keep(
     return {"parts": [part.to_json() for part in parts], "record": record}
 
 
+def remove_work(store: Store, folder: str) -> None:
+    """Remove what a finished training has left beside a local store: nobody goes on from it."""
+    if store.local:
+        shutil.rmtree(_local_work(store, folder), ignore_errors=True)
+
+
 def _work_folder(store: Store, folder: str) -> str:
     """Where checkpoints lie while training: beside a local store, so that they outlive a killed run."""
     if not store.local:
         return tempfile.mkdtemp(prefix="factory-proxy-")
-    path = f"{store.root}/{TEMPORARY}training/{folder}"
-    os.makedirs(path, exist_ok=True)
-    return path
+    os.makedirs(_local_work(store, folder), exist_ok=True)
+    return _local_work(store, folder)
+
+
+def _local_work(store: Store, folder: str) -> str:
+    return f"{store.root}/{TEMPORARY}training/{folder}"

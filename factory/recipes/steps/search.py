@@ -25,6 +25,7 @@ from factory.recipes.recipe import Search
 from factory.recipes.references import pin_files
 from factory.recipes.steps import evaluations, proxies
 from factory.recipes.work import Bench, Made, Work
+from factory.storage.leases import lease
 from factory.storage.parts import find_part, finish_part, read_part, write_file, write_part
 from factory.storage.store import Store
 
@@ -128,7 +129,7 @@ def _ask(bench: Bench, state: _State, tasks: dict[str, Task]) -> None:
         payload = _payload(bench, state, proposal)
         folder = dataset_folder("searches", "trials", payload["identity"], "")
         state.asked.append((proposal, folder))
-        if find_part(bench.store, folder, TRIAL) is None:
+        if find_trial(bench.store, folder) is None:
             weight = 0 if proposal.merge else payload["train"]["budget"]
             tasks[folder] = Task(folder, f"{__name__}:make", {**payload, "folder": folder}, weight)
 
@@ -141,7 +142,7 @@ def _payload(bench: Bench, state: _State, proposal: Proposal) -> dict[str, Any]:
     available = {domain.name: domain.tokens for domain in state.problem.domains}
     epochs = {name: share * total / available[name] for name, share in sorted(proposal.weights.items()) if share > 0}
     of = list(proposal.merge.of) if proposal.merge else [proposal.init] if proposal.init else []
-    models = [[part.path for part in state.parts[name] if part.name not in NOT_MODEL] for name in of]
+    models = {name: [part.path for part in state.parts[name] if part.name not in NOT_MODEL] for name in of}
     train = proxies.payload_of(
         bench,
         state.search.experiment,
@@ -151,7 +152,9 @@ def _payload(bench: Bench, state: _State, proposal: Proposal) -> dict[str, Any]:
         epochs=epochs,
     )
     identity = {
+        "steps": spec["steps"],
         "pool": pool.digest,
+        "tokenizer": work.one("models").digest,
         "proxy": {**spec["proxy"], "tokens": total},
         "seed": [spec["seed"], proposal.seed],
         "epochs": {} if proposal.merge else epochs,
@@ -169,7 +172,8 @@ def _payload(bench: Bench, state: _State, proposal: Proposal) -> dict[str, Any]:
         "store": bench.store.url,
         "identity": fingerprint(identity),
         "train": train,
-        "models": models,
+        "models": list(models.values()),
+        "lacks": next((name for name, files in models.items() if not files), None),
         "merge": identity["merge"],
         "online": identity["online"],
         "keep": identity["keep"],
@@ -184,9 +188,16 @@ def _payload(bench: Bench, state: _State, proposal: Proposal) -> dict[str, Any]:
 
 def make(payload: Payload, context: Context) -> dict[str, Any]:
     """Task: one trial, trained (or merged) and evaluated; its record is written last."""
+    store, folder = Store(payload["store"]), payload["folder"]
+    with lease(store, f"searches-trials-{payload['identity']}"):  # another run may search with the same trial
+        part = find_trial(store, folder) or _make(store, payload, context)
+    return {"part": part.to_json()}
+
+
+def _make(store: Store, payload: Payload, context: Context) -> Part:
     from factory.training.proxy import reproducible_part
 
-    store, folder = Store(payload["store"]), payload["folder"]
+    folder = payload["folder"]
     trained = _train(payload, context)
     record, parts = trained["record"], [Part.from_json(part) for part in trained["parts"]]
     models = [part for part in parts if part.name != proxies.RECORD]
@@ -218,12 +229,18 @@ def make(payload: Payload, context: Context) -> dict[str, Any]:
         notes = {"files": [part.to_json() for part in files], "seconds": record.get("seconds", 0.0)}
         part = write_file(store, folder, TRIAL, local, notes)
     finish_part(store, folder, part)
-    return {"part": part.to_json()}
+    proxies.remove_work(store, folder)
+    return part
 
 
 def _train(payload: Payload, context: Context) -> dict[str, Any]:
     """The model of a trial as parts, and its record."""
     train = {**payload["train"], "folder": payload["folder"]}
+    if payload["lacks"] is not None:
+        return {
+            "parts": [],
+            "record": {"valid": False, "reason": f"there is no model of {payload['lacks']} to make it from"},
+        }
     if payload["merge"] is not None:
         return _merge(payload)
     if payload["models"]:
@@ -251,13 +268,20 @@ def _merge(payload: Payload) -> dict[str, Any]:
 def _take(bench: Bench, state: _State, number: int) -> None:
     """Put this round's trials beside those before."""
     for proposal, folder in state.asked:
-        part = find_part(bench.store, folder, TRIAL)
+        part = find_trial(bench.store, folder)
         if part is None:
             raise FactoryError(f"searches.{state.search.label}: trial {proposal.name} left no record. Run it again.")
         trial = json.loads(bench.store.read(part.path))
         state.trials.append(Trial(proposal, trial["metrics"], trial["valid"], trial["reason"], trial["record"]))
         state.rounds.append(number)
         state.parts[proposal.name] = (part, *(Part.from_json(item) for item in part.notes["files"]))
+
+
+def find_trial(store: Store, folder: str) -> Part | None:
+    """The record of a finished trial, or None where it was not made, or a file of it is gone."""
+    part = find_part(store, folder, TRIAL)
+    whole = part is not None and all(store.size(item["path"]) == item["bytes"] for item in part.notes["files"])
+    return part if whole else None
 
 
 def _made(bench: Bench, state: _State) -> Made:
@@ -272,7 +296,9 @@ def _made(bench: Bench, state: _State) -> Made:
         with open(local, "w", encoding="utf-8") as stream:
             json.dump(finding.to_json(), stream, sort_keys=True)
         found = write_file(bench.store, f"{state.work.folder}/{name}", FINDING, local)
-    trained = [trial for trial in state.trials if trial.proposal.merge is None]
+    # Mixtures that are equal are one trial under several names: its files and what it took are there once.
+    parts = {part.path: part for name in state.parts for part in state.parts[name]}
+    records = {state.parts[trial.proposal.name][0].path: trial.record for trial in state.trials}
     notes = {
         "finding": finding.to_json(),
         "objectives": list(state.problem.objectives),
@@ -281,11 +307,11 @@ def _made(bench: Bench, state: _State) -> Made:
         "trials": len(state.trials),
         "failed": sum(not trial.valid for trial in state.trials),
         "rounds": max(state.rounds, default=0),
-        "tokens": sum(trial.record.get("tokens_seen", 0) for trial in trained),
-        "flops": sum(trial.record.get("flops", 0.0) for trial in trained),
-        "seconds": sum(state.parts[name][0].notes["seconds"] for name in state.parts),
+        "tokens": sum(record.get("tokens_seen", 0) for record in records.values()),
+        "flops": sum(record.get("flops", 0.0) for record in records.values()),
+        "seconds": sum(parts[path].notes["seconds"] for path in records),
     }
-    return Made((table, found, *(part for name in state.parts for part in state.parts[name])), notes=notes)
+    return Made((table, found, *parts.values()), notes=notes)
 
 
 def _check(state: _State, finding: Finding) -> None:
