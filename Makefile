@@ -4,21 +4,24 @@ UV := 0.13.9
 BIN := .venv/bin
 EXTRAS ?= dev
 ARGS ?=
+DATA ?= ../shared/data
 # Processes that share the tests, a file at a time.
 JOBS ?= 2
 TYPED := factory/core factory/kernels factory/storage factory/execution factory/recipes
 PACKAGES := radosgw ceph-mon ceph-osd ceph-common postgresql chromium
 
-.PHONY: demo ui test check lint types imports format services bench-curation bench-links bench-peers parity clean help
+.PHONY: demo study ui test check lint types imports format services bench-curation bench-links bench-training bench-peers parity clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      install, then the whole chain on this machine's own texts (folder demo/)"
+	@echo "make study     which mixture of domains makes the better model, on DATA=DIR (an hour or so)"
 	@echo "make ui        Dagster's pages on what the demo made"
 	@echo "make test      install, then the test suite"
 	@echo "make check     lint, types and import contracts"
 	@echo "make bench-curation  curation beside its peers, on the same documents (make bench-peers installs those)"
 	@echo "make bench-links     duplicates beside their peers, and how cost and memory grow"
+	@echo "make bench-training  training, evaluation and tokens beside their peers (ARGS=--quick: some three minutes)"
 	@echo "make parity    decisions beside datatrove's, on thousands of real documents"
 	@echo "make services  real servers for the tests (Debian, as root): S3, PostgreSQL, a browser"
 	@echo "make clean     remove what can be made again"
@@ -34,6 +37,13 @@ help:
 
 demo: .venv/.installed
 	$(BIN)/factory demo demo
+
+# An interrupted study goes on where it was.
+study: .venv/.installed
+	@test -f study/recipe.yaml || $(BIN)/factory init study --from mixture_search --data $(DATA)
+	$(BIN)/factory run --recipe study/recipe.yaml
+	$(BIN)/factory search --recipe study/recipe.yaml
+	$(BIN)/factory leaderboard --recipe study/recipe.yaml
 
 ui: .venv/.installed
 	$(BIN)/factory ui --recipe demo/recipe.yaml
@@ -77,20 +87,25 @@ PEER_BASE := datatrove[io,processing,multilingual]==0.10.1 trafilatura<1.12 lxml
 
 bench-peers: .venv/.installed
 	@set -e; export UV_FIND_LINKS="$${PIP_FIND_LINKS:-}"; peers=$${BENCH_VENVS:-.bench/venvs}; mkdir -p $$peers; \
-	for name in base nemo dolma links td; do test -x $$peers/$$name/bin/python || $(BIN)/uv venv -q $$peers/$$name --python $(PYTHON); done; \
+	for name in base nemo dolma links td tokens; do test -x $$peers/$$name/bin/python || $(BIN)/uv venv -q $$peers/$$name --python $(PYTHON); done; \
 	echo "installing datatrove and single libraries"; printf '%s\n' $(foreach name,$(PEER_BASE),'$(name)') > $$peers/base.txt; \
 	$(BIN)/uv pip install -q -p $$peers/base -r $$peers/base.txt; \
 	echo "installing NeMo Curator"; $(BIN)/uv pip install -q -p $$peers/nemo nemo-curator==1.4.0 psutil beautifulsoup4; \
 	echo "installing dolma"; $(BIN)/uv pip install -q -p $$peers/dolma dolma==1.2.1 tokenizers==0.19.1 psutil; \
 	echo "installing Daft, rensa, datasketch"; \
 	$(BIN)/uv pip install -q -p $$peers/links daft==0.7.26 rensa==0.5.0 datasketch==2.0.0 pyarrow==25.0.1 xxhash; \
-	echo "installing text-dedup"; $(BIN)/uv pip install -q -p $$peers/td text-dedup==0.4.0
+	echo "installing text-dedup"; $(BIN)/uv pip install -q -p $$peers/td text-dedup==0.4.0; \
+	echo "installing the readers of Megatron and MosaicML"; \
+	$(BIN)/uv pip install -q -p $$peers/tokens megatron-core==0.16.1 mosaicml-streaming==0.13.0 torch==2.13.0 torchvision==0.28.0
 
 bench-curation: .venv/.installed
 	$(BIN)/python tests/benchmarks/curation.py $(ARGS)
 
 bench-links: .venv/.installed
 	$(BIN)/python tests/benchmarks/links.py $(ARGS)
+
+bench-training: .venv/.installed
+	$(BIN)/python tests/benchmarks/proof.py $(ARGS)
 
 parity: .venv/.installed
 	$(BIN)/python tests/benchmarks/parity.py $(ARGS)

@@ -14,6 +14,7 @@ import pytest
 
 from factory.core.errors import FactoryError, InputError, LeaseHeld, LedgerError
 from factory.execution.local import LocalExecutor
+from factory.recipes.batches import batch
 from factory.recipes.load import load_recipe
 from factory.recipes.workspace import Workspace
 
@@ -131,6 +132,20 @@ def test_the_leaderboard_judges_every_experiment(finished):
         board = workspace.need("leaderboard").notes["board"]
     assert {row["experiment"] for row in board["rows"]} == {"raw", "full"}
     assert all(row["primary"]["seed_interval"] for row in board["rows"])
+
+
+def test_a_step_tells_the_documents_it_reads_and_a_token_the_one_it_is_of(finished):
+    with Workspace(load_recipe(finished[0])) as workspace:
+        step = batch(workspace, "raw", step=7, seed=1)
+        assert sum(item["read"] for item in step["documents"]) == step["tokens"] // step["steps"] == 4 * 32
+        first = batch(workspace, "raw", token=7 * 4 * 32, seed=1)
+        assert first["step"] == 7
+        assert first["documents"][0]["doc_id"] in {item["doc_id"] for item in step["documents"]}
+        tokens = [batch(workspace, "raw", step=number)["documents"] for number in range(step["steps"])]
+        everything = {item["doc_id"] for documents in tokens for item in documents}
+        assert len(everything) > 0.9 * workspace.need("tokens", "raw").notes["documents"]
+        with pytest.raises(InputError, match=f"has {step['steps']} steps, 0 to {step['steps'] - 1}"):
+            batch(workspace, "raw", step=step["steps"])
 
 
 def test_a_killed_run_ends_where_an_undisturbed_one_does(finished, tmp_path):

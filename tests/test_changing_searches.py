@@ -9,6 +9,7 @@ from factory.core.errors import FactoryError
 from factory.core.registry import find_stage
 from factory.core.search import Domain, Problem, Trial
 from factory.mixing import cmr as laws
+from factory.mixing.guards import half_width, pooled
 from tests.searched_world import problem, searcher
 from tests.worlds import w1_markov_domains as markov
 from tests.worlds import w4_shared_bigram as bigram
@@ -101,8 +102,11 @@ def test_doremi_trains_a_reference_first_and_again_until_shares_settle():
 def test_bad_settings_are_said_before_anything_is_trained():
     with pytest.raises(FactoryError, match="no domain is named 'z'"):
         searcher("dga", target={"z": 1.0}).ask(problem(), [])
-    with pytest.raises(FactoryError, match=r"sum to 0\.5"):
-        searcher("dga", target={"a": 0.5}).ask(problem(), [])
+    for target, message in (({"a": 0.5}, r"sum to 0\.5"), ({"a": float("nan"), "b": 1.0}, "a: nan")):
+        with pytest.raises(ValueError, match=message):
+            searcher("dga", target=target)
+    with pytest.raises(FactoryError, match=r"Raise focus above 0\.167"):
+        searcher("aioli", focus=1 / 6).ask(problem(), [])
     with pytest.raises(FactoryError, match=r"6 domains x 4 sweeps x 20 steps are 1.9 rounds"):
         searcher("aioli", probe_steps=20).ask(problem(), [])
     with pytest.raises(ValueError, match="target"):
@@ -227,6 +231,30 @@ def test_a_checkpoint_of_the_recipe_is_the_start_where_its_losses_are_given():
     finding = found.finish(cpt_problem(), trials)
     assert finding.weights["law"] == pytest.approx(0.310, abs=0.01)
     assert any("no interval" in warning for warning in finding.warnings)
+
+
+def test_the_interval_of_a_measured_loss_is_that_of_a_mean_over_seeds():
+    found = searcher("cmr", domain="law", seeds=4)
+    trials = play(found, cpt_problem(), cpt_trainer(noise=0.01))
+    finding = found.finish(cpt_problem(), trials)
+    groups = {}
+    for trial in trials[1:]:
+        groups.setdefault(trial.proposal.name.rpartition("-")[0], []).append(trial.metrics["loss/web"])
+    deviation, degrees = pooled([np.array(values) for values in groups.values()])
+    _, low, high = finding.predicted["loss/web"]
+    assert (high - low) / 2 == pytest.approx(half_width(deviation, degrees, 4**-0.5))
+
+
+def test_a_start_need_not_tell_what_the_domain_is_for():
+    found = searcher("cmr", domain="law", start={"loss/web": 3.0}, seeds=1)
+    finding = found.finish(cpt_problem(), play(found, cpt_problem(), cpt_trainer()))
+    assert finding.notes["special_change"] is None
+
+
+def test_a_metric_of_a_task_that_no_trial_is_asked_is_refused_before_anything_is_trained():
+    for role in ("general", "special"):
+        with pytest.raises(FactoryError, match="'perplexity/web' is of no task"):
+            searcher("cmr", domain="law", **{role: "perplexity/web"}).ask(cpt_problem(), [])
 
 
 def test_where_every_ratio_is_too_much_none_is_recommended():

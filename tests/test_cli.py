@@ -92,6 +92,8 @@ def test_help_takes_less_than_a_moment_of_cpu(tmp_path: Path) -> None:
 
 
 def test_every_command_has_help(factory: Any) -> None:
+    from factory.cli.main import app
+
     listed = re.findall(r"^  ([a-z]+)  ", factory("--help").out.split("Commands:")[1], re.MULTILINE)
     assert len(listed) == len(app.registered_commands)
     for name in listed:

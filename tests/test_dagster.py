@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from judged_project import EVERY_JOIN, SNAPSHOTS, Heard, Judged, judged, text, write_project, write_snapshot
+from judged_project import EVERY_JOIN, RECIPE, SNAPSHOTS, Heard, Judged, judged, text, write_project, write_snapshot
 
 from assets.automation import look
 from assets.composition import compose
@@ -24,6 +24,13 @@ from factory.core.errors import FactoryError, LedgerError, RecipeError
 from factory.recipes.load import load_recipe
 
 __all__ = ["judged"]
+SEARCHED = RECIPE.replace(
+    "experiments:\n  raw: {filters: {}}\n  full: {}\nbase: raw",
+    """searches:
+  grid: {use: fixed, tokens: 600, mixtures: {even: {site0.example: 0.4, site1.example: 0.3, site2.example: 0.3}}}
+experiments: {full: {filters: {}}, found: {filters: {}, mixture: {use: searched, search: grid}}}
+""",
+)
 ROOT = Path(__file__).parent.parent
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -236,6 +243,26 @@ def test_links_of_every_join_are_made_before_the_texts_they_rewrite(
     whole, rewritten = (made[f"selection/{name}"].notes["tokens"] for name in ("once", "repeated"))
     assert all(outcome.passed for outcome in outcomes)
     assert sum(rewritten.values()) > sum(whole.values())
+
+
+def test_searches_are_assets_that_show_what_they_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACTORY_GX", "0")
+    recipe = write_project(tmp_path, SEARCHED)
+    definitions = compose(Settings(recipe, expectations=False))
+    dg.Definitions.validate_loadable(definitions)
+    read = {spec.key: {dep.asset_key for dep in spec.deps} for spec in definitions.resolve_all_asset_specs()}
+    grid, pool = dg.AssetKey(["searches", "grid"]), dg.AssetKey(["pools", "full"])
+    assert pool in read[grid]
+    assert grid in read[dg.AssetKey("mixture")]
+    outcomes = {outcome.node.name: outcome for outcome in run(recipe, workers=1, names=["mixture/found"])}
+    assert outcomes["searches/grid"].made
+    with dg.DagsterInstance.from_config(str(tmp_path / "store" / "dagster")) as instance:
+        told = materialization(instance, "searches/grid").metadata
+        assert "| site1.example |" in str(told["shares"].value)
+        assert (told["trials"].value, told["failed"].value) == (4, 0)
+        assert materialization(instance, "pools/full").metadata["documents"].value == 80
+        assert materialization(instance, "mixture", "found").metadata["tokens"].value == 3000
+    assert not any(outcome.made for outcome in run(recipe, workers=1, names=["mixture/found"]))
 
 
 def test_a_new_snapshot_pays_for_itself_alone(project: str) -> None:

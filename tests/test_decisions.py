@@ -292,6 +292,14 @@ def test_a_transfer_tells_what_the_noise_of_seeds_expects_and_gains_by_abstainin
     assert found.warnings == ()
 
 
+def test_recipes_that_tie_are_not_decided() -> None:
+    proxy = np.array([[1.0, 1.0], [1.0, 1.0], [5.0, 5.0]])
+    for truth in (np.array([0.0, 1.0, 2.0]), np.array([1.0, 0.0, 2.0])):
+        found = transfer(proxy, truth, resamples=50)
+        assert found.coverage == pytest.approx(2 / 3)
+        assert found.on_decided == 1.0
+
+
 def test_one_seed_of_a_target_is_said() -> None:
     random = np.random.default_rng(16)
     found = transfer(random.normal(0, 1, (8, 3)), random.normal(0, 1, 8), resamples=50)

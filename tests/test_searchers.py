@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -285,3 +286,30 @@ def test_the_best_of_given_mixtures_is_taken():
 
 def test_every_searcher_is_in_the_catalogue():
     assert all(find_stage("searcher", name).doc for name in SMALL)
+
+
+@pytest.mark.parametrize("name", ["fixed", "leave_one_out"])
+def test_what_is_within_its_bounds_is_not_rounded_out_of_them(name):
+    loose = problem()
+    tight = replace(loose, max_epochs={**loose.max_epochs, "a": 0.1234567 / loose.natural["a"]})
+    found = searcher(name, **({"mixtures": {"even": dict.fromkeys("abcdef", 1 / 6)}} if name == "fixed" else {}))
+    trials = [measure(markov_domains(0), proposal) for proposal in found.ask(tight, [])]
+    finding = found.finish(tight, trials)
+    for weights in (finding.weights, finding.candidates["natural" if name == "fixed" else "base"]):
+        assert all(share <= tight.caps[domain] * (1 + 1e-9) for domain, share in weights.items())
+
+
+@pytest.mark.parametrize("base", [{"a": float("nan"), "b": 1.0}, {"a": 0.5}])
+def test_a_base_that_is_no_mixture_is_refused(base):
+    with pytest.raises(FactoryError, match="sum to 1"):
+        searcher("leave_one_out", base=base).ask(problem(), [])
+
+
+def test_libraries_that_fit_are_part_of_what_a_search_is():
+    def packages(name, **settings):
+        stage = find_stage("searcher", name)
+        return set(stage.packages_for(stage.config(**settings)))
+
+    assert packages("regmix") == packages("climb") == {"lightgbm"}
+    assert packages("regmix", regression="exponential") == set()
+    assert packages("olmix") == packages("mixing_law") == packages("cmr", domain="a") == {"scipy"}

@@ -14,6 +14,7 @@ import typer
 
 from factory.cli import (
     backfill,
+    batch,
     calibrate,
     check,
     compare,
@@ -81,6 +82,7 @@ for _name, _module, _help in (
     ("contamination", contamination, "Benchmarks' items in the corpus, with the spans"),
     ("drift", drift, "How far every signal moved since the snapshot before"),
     ("extract", extract, "Extractors side by side on real pages"),
+    ("batch", batch, "The documents a training step reads"),
     ("explain", explain, "One document's whole story"),
     ("export", export, "The kept documents, as files for others"),
     ("search", search, "The mixture a search found, and its trials"),

@@ -118,9 +118,10 @@ def _abstaining(proxy: Array, target: Array, key: str, resamples: int) -> tuple[
                 continue
             asked += 1
             above = float((drawn[:, first] > drawn[:, second]).mean())
-            if max(above, 1 - above) >= ABSTAIN_BELOW:
+            below = float((drawn[:, first] < drawn[:, second]).mean())
+            if max(above, below) >= ABSTAIN_BELOW:  # a tie is on neither side
                 decided += 1
-                right += (above > 0.5) == (goal[first] > goal[second])
+                right += (above > below) == (goal[first] > goal[second])
     return (decided / asked if asked else 0.0), (right / decided if decided else None)
 
 

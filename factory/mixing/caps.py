@@ -67,6 +67,11 @@ def rounded(shares: Array, caps: Array | None = None) -> Array:
     return np.asarray(units / parts, dtype=np.float64)
 
 
+def rounded_within(shares: Array, caps: Array) -> Array:
+    """The same, where a mixture that is beyond its bounds may stay so: one within them is not rounded out of them."""
+    return rounded(shares, caps if is_within(shares, caps) else None)
+
+
 def named(names: Sequence[str], shares: Array) -> dict[str, float]:
     return {name: float(share) for name, share in zip(names, shares, strict=True)}
 

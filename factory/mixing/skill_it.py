@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from factory.core.config import Config
 from factory.core.errors import FactoryError
@@ -21,9 +21,9 @@ class SkillItSettings(Config):
     """`eta` is the step, `window` how many rounds of losses count, `rounds` how often the shares change.
 
     Losses are summed over the window as published, so the effective step grows with it; `mean` averages them. `normalise`
-    divides each loss by its first value (losses of unlike scale); `decay_eta` lowers the step with the mean loss; `dampen`
-    halves the off-diagonal of the graph each round. `graph` is given, or estimated by short runs of `graph_steps`: on pairs
-    and alone (k² + k runs), or alone only.
+    divides each loss by its first value (losses of unlike scale); `decay_eta` divides the step by the share of the loss
+    that is left; `dampen` halves the off-diagonal of the graph each round. `graph` is given, or estimated by short runs of
+    `graph_steps`: on pairs and alone (k² + k runs), or alone only.
     """
 
     eta: float = Field(0.5, gt=0)
@@ -33,7 +33,7 @@ class SkillItSettings(Config):
     normalise: bool = False
     decay_eta: bool = False
     dampen: bool = False
-    graph: tuple[tuple[float, ...], ...] | Literal["pairs", "alone", "identity"] = "pairs"
+    graph: tuple[tuple[FiniteFloat, ...], ...] | Literal["pairs", "alone", "identity"] = "pairs"
     graph_steps: int = Field(50, ge=1)
     binary: float | None = Field(None, gt=0)
     held_out: int = Field(16, ge=1)

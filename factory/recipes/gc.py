@@ -73,13 +73,19 @@ def _kept(store: Store, modified: dict[str, float], limit: float) -> set[str]:
             continue
         if manifest is not None:
             manifests[path] = manifest
-    made = {(manifest.name, manifest.digest): path for path, manifest in manifests.items()}
     waiting = [path for path in manifests if modified.get(path, time.time()) > limit]
+    current = set()
     for path in store.files(CURRENT):
         if path.endswith(".json"):
             pointer = json.loads(store.read(path))
-            waiting.append(pointer["manifest"])
+            current.add(pointer["manifest"])
             kept.update(pointer.get("files", ()))
+    waiting += sorted(current)
+    # Of manifests that say the same, made in another way, the current one tells what a dataset stands on.
+    made = {
+        (manifest.name, manifest.digest): path
+        for path, manifest in sorted(manifests.items(), key=lambda item: item[0] in current)
+    }
     seen: set[str] = set()
     while waiting:
         path = waiting.pop()

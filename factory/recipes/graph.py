@@ -443,7 +443,8 @@ class _Builder:
         proxy = experiment.proxy
         spec: dict[str, Any] = {"scale": asdict(proxy_scale(proxy)), "tokens": tokens, **proxy.identity}
         if proxy.init is not None:
-            spec["init"] = "given" if proxy.init_experiment is None else "experiment"
+            # By content: a run's folder follows from this, and another checkpoint is another run.
+            spec["init"] = self.init_files(proxy) if proxy.init_experiment is None else "experiment"
         if experiment.selection is not None:
             spec["order"] = "copies"
         return spec
@@ -482,7 +483,8 @@ class _Builder:
                     "evaluations",
                     label,
                     partition,
-                    {"tasks": tasks},
+                    # With the content of their files: answers are kept by model below what was asked.
+                    {"tasks": tasks, "files": pinned},
                     (trained.name, tokenizer, *known),
                     files=pinned,
                 )

@@ -352,6 +352,9 @@ class _Checker:
                 self.problems.append(f"{where}: a map of overrides is meant, this is {_kind(override)}.")
                 continue
             self.known_keys(where, override, EXPERIMENT_SECTIONS)
+            if not isinstance(override.get("proxy") or {}, Mapping):
+                self.problems.append(f"{where}.proxy: a map is meant, this is {_kind(override['proxy'])}.")
+                continue
             changed = override.get("filters", None)
             if changed is not None and not isinstance(changed, Mapping):
                 self.problems.append(f"{where}.filters: a map is meant, this is {_kind(changed)}.")
@@ -370,6 +373,14 @@ class _Checker:
             mixed = self.mixture("mixture", item, columns)
             if mixed is None:
                 continue
+            conditioning = self.conditioning(override.get("conditioning", data.get("conditioning")), columns)
+            phases = self.phases(where, override.get("phases", data.get("phases")), item, mixed, columns)
+            for phase in phases if conditioning is None else ():
+                if phase.conditioned:
+                    self.problems.append(
+                        f"{where}.phases: '{phase.label}' is conditioned and nothing says on what. Add a section 'conditioning' "
+                        "with a column."
+                    )
             proxy = self.proxy(f"{where}.proxy", _override_map(data.get("proxy"), override.get("proxy")))
             made.append(
                 Experiment(
@@ -378,8 +389,8 @@ class _Checker:
                     selection=chosen,
                     mixture=mixed,
                     packing=self.packing(override.get("packing", data.get("packing")), columns),
-                    phases=tuple(self.phases(where, override.get("phases", data.get("phases")), item, mixed, columns)),
-                    conditioning=self.conditioning(override.get("conditioning", data.get("conditioning")), columns),
+                    phases=tuple(phases),
+                    conditioning=conditioning,
                     proxy=proxy or Proxy(),
                 )
             )
@@ -463,7 +474,13 @@ class _Checker:
             if not isinstance(share, (int, float)) or isinstance(share, bool) or not 0 < share <= 1:
                 self.problems.append(f"{at}.share: a number above 0 and up to 1 is meant (got {share!r}).")
                 return []
-            own = _override(mixture, item.get("mixture", {}))
+            changed = item.get("mixture", {})
+            if isinstance(changed, Mapping) and "tokens" in changed:
+                self.problems.append(
+                    f"{at}.mixture.tokens: a phase has its share of the experiment's tokens ({total:,}). Change 'share'."
+                )
+                return []
+            own = _override(mixture, changed)
             if isinstance(own, Mapping):
                 own = {**own, "tokens": max(1, round(share * total))}
             phase = self.mixture(f"{at}.mixture", own, columns)
@@ -512,12 +529,27 @@ class _Checker:
                     f"{where}.experiment: the proxies of '{name}' go on from those of '{experiment.proxy.init_experiment}', "
                     "which come after searches. Export that checkpoint and name its path in 'init', or search another one."
                 )
+            if experiment.mixture is not None and experiment.mixture.best_first is not None:
+                self.problems.append(
+                    f"{where}.experiment: '{name}' reads the best documents of a domain first (best_first), and trials read them "
+                    "by hash: they would measure others. Search an experiment without it, and take the finding in this one."
+                )
+            if getattr(use.config, "start", None) is not None and experiment.proxy.init is None:
+                self.problems.append(
+                    f"{where}.start: the metrics of a checkpoint that trials go on from, and the proxies of '{name}' go on "
+                    "from none. Name it in 'proxy.init', or leave 'start' out: a base model is then trained."
+                )
             labels = [task.label for task in tasks]
             objectives = own.get("objectives", labels[:1])
+            if labels and not objectives:
+                self.problems.append(f"{where}.objectives: at least one task is meant.{suggest('', labels)}")
+            for twice in sorted({str(one) for one in objectives if objectives.count(one) > 1}):
+                self.problems.append(f"{where}.objectives: '{twice}' stands there twice. Each counts once.")
             if not labels:
                 self.problems.append(f"{where}: a search needs something to lower. Add a task to 'evaluate'.")
             for objective in objectives:
-                if not isinstance(objective, str) or objective.partition("/")[0] not in labels:
+                known = isinstance(objective, str) and objective.partition("/")[0] in labels
+                if not known or objective.endswith("/"):
                     self.problems.append(
                         f"{where}.objectives: '{objective}' is no task, nor a task's domain.{suggest(str(objective), labels)}"
                     )
@@ -579,6 +611,8 @@ class _Checker:
         for name in by:
             if name not in texts and not self.is_of_broken(name):
                 self.problems.append(f"{where}.by: no column of texts is named '{name}'.{suggest(name, texts)}")
+        if len(set(by)) < len(by):
+            self.problems.append(f"{where}.by: a column stands there twice ({', '.join(by)}). Each counts once.")
         if not by:
             self.problems.append(f"{where}.by: a column of texts is meant, or a list of some.{suggest('', texts)}")
         best = own.get("best_first")

@@ -182,7 +182,7 @@ class Proxy(Settings):
     scale: str = "nano"
     seeds: int = Field(default=3, ge=1, le=100)
     overrides: Mapping[str, float | int | str] = Field(default_factory=dict)
-    init: str | None = None
+    init: str | None = Field(default=None, min_length=1)
     average: int = Field(default=1, ge=1, le=100)
     precision: Literal["float32", "bfloat16"] = "float32"
     processes: int = Field(default=1, ge=1, le=1024)

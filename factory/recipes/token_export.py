@@ -75,7 +75,7 @@ def export_tokens(
         "parts": {part.name: part.to_json() for part in manifest.parts},
         "dtype": manifest.notes["contract"]["dtype"],
         "repeat": repeat,
-        "plan": _plan(workspace, asked, manifest, seed) if packed else None,
+        "plan": training_plan(workspace, asked, manifest, seed) if packed else None,
     }
     described = {
         "recipe": workspace.recipe.name,
@@ -196,7 +196,7 @@ def _shards(store: Store, source: Mapping[str, Any], shard_tokens: int) -> list[
     A dataset of no rows has one shard.
     """
     if source["plan"] is not None:
-        with _opened_order(store, source) as order:
+        with opened_order(store, source) as order:
             per_step = order.tokens // order.steps if order.steps else 0
             per_shard = max(1, shard_tokens // max(1, per_step))
             bounds = [*range(0, order.steps, per_shard), order.steps] if order.steps else [0, 0]
@@ -289,7 +289,7 @@ def _read_runs(streams: Mapping[str, BinaryIO], rows: pa.Table, dtype: np.dtype[
     return np.concatenate(pieces)
 
 
-def _plan(workspace: Workspace, experiment: Experiment, manifest: Manifest, seed: int) -> dict[str, Any]:
+def training_plan(workspace: Workspace, experiment: Experiment, manifest: Manifest, seed: int) -> dict[str, Any]:
     """What decides the training order of the experiment's proxy of this seed, as plain data."""
     scale = proxy_scale(experiment.proxy)
     name = f"proxies/{experiment.label}@{experiment.proxy.scale}-{seed}"
@@ -314,7 +314,7 @@ def _plan(workspace: Workspace, experiment: Experiment, manifest: Manifest, seed
 
 
 @contextlib.contextmanager
-def _opened_order(store: Store, source: Mapping[str, Any]) -> Iterator[Any]:
+def opened_order(store: Store, source: Mapping[str, Any]) -> Iterator[Any]:
     """The order of a plan, over local copies of the token files."""
     from factory.training.order import open_order
 
@@ -337,7 +337,7 @@ def _opened_order(store: Store, source: Mapping[str, Any]) -> Iterator[Any]:
 def _sequences(store: Store, payload: Payload) -> Iterator[pa.RecordBatch]:
     """The rows of a shard whose rows are packed sequences, step by step."""
     schema = _schema(payload)
-    with _opened_order(store, payload) as order:
+    with opened_order(store, payload) as order:
         for step in range(payload["first"], payload["last"]):
             batch = order.batch(step)
             rows, width = batch.ids.shape

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from factory.core.config import Config
+from factory.core.fingerprint import fingerprint
 from factory.core.manifest import Manifest
 from factory.core.mixture import Budget, check_epochs
 from factory.mixing.budget import plan
@@ -65,7 +66,8 @@ def _mix(bench: Bench, work: Work) -> Made:
         for domain in sorted(available)
     ]
     batch = pa.RecordBatch.from_pylist(rows, schema=MIXTURE)
-    name = "-".join([selection.digest, *(found.digest for found in work.of("searches"))])
+    # The rows are of the whole training: phases that share it out otherwise are another mixture.
+    name = "-".join([selection.digest, *([fingerprint(notes["phases"])] if experiment.phases else [])])
     part = write_part(bench.store, work.folder, name, MIXTURE, [batch], ids="")
     return Made((part,), notes={"epochs": epochs, "tokens": total, "available": sum(available.values()), **notes})
 

@@ -192,7 +192,7 @@ def _train_online(job: Mapping[str, Any], report: Report) -> dict[str, Any]:
         sizes = np.bincount(owners, lengths, len(names))
         read = {name: payload["epochs"].get(name, 0.0) * sizes[at] for name, at in place.items()}
         start = {name: float(value / sum(read.values())) for name, value in read.items()}
-    reference = online["method"] == "doremi"
+    reference, begin = reference_and_start(online["method"], payload, files["init"])
     return train_online(
         tokens=files["tokens"],
         domains=owners,
@@ -205,14 +205,24 @@ def _train_online(job: Mapping[str, Any], report: Report) -> dict[str, Any]:
         total_tokens=payload["budget"],
         out_dir=files["out"],
         start=start,
-        reference=files["init"] if reference else None,
-        init=None if reference else files["init"],
+        reference=reference,
+        init=begin,
         threads=job["machine"]["threads"],
         checkpoint_every=CHECKPOINT_EVERY,
         precision=payload["precision"],
         report=report,
         **payload["policy"],
     )
+
+
+def reference_and_start(method: str, payload: Mapping[str, Any], model: str | None) -> tuple[str | None, str | None]:
+    """The model an online run is measured against, and the one it goes on from.
+
+    DoReMi measures with a trial's model and goes on from the recipe's checkpoint, as that trial did.
+    """
+    if method != "doremi":
+        return None, model
+    return (model if payload["init"] else None), payload["init_folder"]
 
 
 def _keep(

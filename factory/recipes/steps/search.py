@@ -160,7 +160,11 @@ def _payload(bench: Bench, state: _State, proposal: Proposal) -> dict[str, Any]:
         "epochs": {} if proposal.merge else epochs,
         "of": [[part.digest for part in state.parts[name]] for name in of],
         "merge": list(proposal.merge.weights) if proposal.merge else None,
-        "online": {"method": proposal.online.method, "settings": dict(proposal.online.settings)}
+        "online": {
+            "method": proposal.online.method,
+            "settings": dict(proposal.online.settings),
+            "searcher": [spec["stage"], spec["version"]],  # whose version is raised where the method changes
+        }
         if proposal.online
         else None,
         "tasks": spec["tasks"],
@@ -175,7 +179,9 @@ def _payload(bench: Bench, state: _State, proposal: Proposal) -> dict[str, Any]:
         "models": list(models.values()),
         "lacks": next((name for name, files in models.items() if not files), None),
         "merge": identity["merge"],
-        "online": identity["online"],
+        "online": {"method": proposal.online.method, "settings": dict(proposal.online.settings)}
+        if proposal.online
+        else None,
         "keep": identity["keep"],
         "evaluate": {
             "tasks": evaluations.task_settings(bench.recipe.asked_by(state.search)),
@@ -318,7 +324,7 @@ def _check(state: _State, finding: Finding) -> None:
     """A finding is shares of this search's domains; one that is not is a mistake of the searcher, not of the recipe."""
     for name, weights in {"recommended": finding.weights, **finding.candidates}.items():
         total = math.fsum(weights.values())
-        if abs(total - 1) > 1e-6 or set(weights) - set(state.problem.names) or min(weights.values()) < 0:
+        if not abs(total - 1) <= 1e-6 or set(weights) - set(state.problem.names) or min(weights.values()) < 0:
             raise FactoryError(f"searches.{state.search.label}: '{name}' is no mixture (shares sum to {total:.7g}).")
 
 

@@ -18,6 +18,11 @@ class Aioli(AioliSettings, Confirmed):
 @register("aioli", version=1, config=Aioli)
 def aioli(config: Aioli) -> Searcher:
     def check(problem: Problem) -> None:
+        if config.focus * len(problem.names) <= 1 + 1e-9:
+            raise FactoryError(
+                f"aioli: a probe with a focus of {config.focus:g} on one of {len(problem.names)} domains is no probe of it. "
+                f"Raise focus above {1 / len(problem.names):.3g}."
+            )
         share = probe_share(len(problem.names), config)
         if share > 1:
             raise FactoryError(

@@ -16,7 +16,7 @@ from factory.core.config import Config
 from factory.core.errors import FactoryError
 from factory.core.search import Finding, Online, Problem, Proposal, Trial
 from factory.mixing.baselines import baseline, caps_of
-from factory.mixing.caps import is_within, named, rounded, under_caps, vector
+from factory.mixing.caps import is_within, named, rounded, rounded_within, under_caps, vector
 from factory.mixing.guards import Adoption, Arm, adopt, half_width, pooled
 from factory.mixing.trials import objectives_of, pending
 
@@ -128,7 +128,10 @@ def conclude(
     return Finding(
         weights=named(problem.names, rounded(mixtures[adoption.name], caps_of(problem))),
         candidates={
-            **{name: named(problem.names, rounded(shares)) for name, shares in mixtures.items()},
+            **{
+                name: named(problem.names, rounded_within(shares, caps_of(problem)))
+                for name, shares in mixtures.items()
+            },
             **({"unbounded": named(problem.names, rounded(vector(problem.names, found)))} if found else {}),
         },
         predicted=measured(problem, arms, adoption.name),

@@ -121,6 +121,6 @@ def _keys(rows: Array) -> npt.NDArray[np.int64]:
     return np.asarray(np.rint(rows * 10**DIGITS), dtype=np.int64)
 
 
-@register("climb", version=1, config=Climb)
+@register("climb", version=1, config=Climb, packages=lambda config: ("lightgbm",))
 def climb(config: Climb) -> Searcher:
     return GuardedSearch(ClimbMethod(config), config)

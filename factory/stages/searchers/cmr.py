@@ -90,8 +90,8 @@ class CmrSearch:
         predicted = {}
         if found.at_most is not None:
             value = float(np.interp(share, self.config.ratios, table[-1]))
-            width = half_width(noise, degrees, self.config.seeds**-0.5) if degrees else 0.0
             if degrees:
+                width = half_width(noise, degrees, 1.0)  # the noise is that of a mean over seeds
                 predicted[general] = (value, value - width, value + width)
         return Finding(
             weights=self._shares(problem, share),
@@ -107,7 +107,14 @@ class CmrSearch:
             raise FactoryError(
                 f"cmr: no domain is named '{self.config.domain}'.{suggest(self.config.domain, problem.names)}"
             )
-        general, _ = self._metrics(problem)
+        general, special = self._metrics(problem)
+        known = {objective.partition("/")[0] for objective in problem.objectives}
+        for metric in (general, special):
+            if metric is not None and metric.partition("/")[0] not in known:
+                raise FactoryError(
+                    f"cmr: '{metric}' is of no task that the trials are asked. Add it to the search's objectives, or name one "
+                    f"of {', '.join(problem.objectives)}."
+                )
         if self.config.start is not None and general not in self.config.start:
             raise FactoryError(
                 f"cmr: start has no '{general}', which is what must not rise. It has {sorted(self.config.start)}."
@@ -179,7 +186,8 @@ class CmrSearch:
         noise: float | None,
     ) -> dict[str, Any]:
         gains = None
-        if special is not None:
+        # Without a start there is nothing to tell the change from.
+        if special is not None and (self.config.start is None or special in self.config.start):
             gains = (self._table(problem, trials, special)[0] - self._start(trials, special)).tolist()
         return {
             "ratio": found.at_most,
@@ -214,6 +222,6 @@ def _name(budget: float, ratio: float, seed: int) -> str:
     return f"ratio-{ratio:.4f}-at-{budget:.4f}-{seed}"
 
 
-@register("cmr", version=1, config=Cmr)
+@register("cmr", version=1, config=Cmr, packages=lambda config: ("scipy",))
 def cmr(config: Cmr) -> Searcher:
     return CmrSearch(config)

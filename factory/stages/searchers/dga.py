@@ -4,11 +4,10 @@ The target is a mixture of the domains that matter, such as a small one of good 
 the last moving average of the shares, where it holds when trained on anew.
 """
 
-import math
-
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from factory.core.errors import FactoryError, suggest
+from factory.core.mixture import check_shares
 from factory.core.registry import register
 from factory.core.search import Problem, Searcher
 from factory.mixing.dga import DgaSettings
@@ -20,6 +19,12 @@ class Dga(DgaSettings, Confirmed):
 
     target: dict[str, float] = Field(min_length=1)
 
+    @field_validator("target")
+    @classmethod
+    def _are_shares(cls, target: dict[str, float]) -> dict[str, float]:
+        check_shares(target)
+        return target
+
 
 @register("dga", version=1, config=Dga)
 def dga(config: Dga) -> Searcher:
@@ -27,11 +32,6 @@ def dga(config: Dga) -> Searcher:
         unknown = sorted(set(config.target) - set(problem.names))
         if unknown:
             raise FactoryError(f"dga: no domain is named '{unknown[0]}'.{suggest(unknown[0], problem.names)}")
-        total = math.fsum(config.target.values())
-        if abs(total - 1.0) > 1e-6 or min(config.target.values()) < 0:
-            raise FactoryError(
-                f"dga: the shares of the target must be at least 0 and sum to 1; they sum to {total:.7g}."
-            )
 
     settings = config.model_dump(mode="json", include=set(DgaSettings.model_fields))
     return ChangingSearch(config, "dga", settings, check)

@@ -16,7 +16,7 @@ from factory.core.errors import FactoryError, suggest
 from factory.core.registry import register
 from factory.core.search import Finding, Problem, Proposal, Searcher, Trial
 from factory.mixing.baselines import baseline, caps_of
-from factory.mixing.caps import is_within, named, rounded, vector
+from factory.mixing.caps import is_within, named, rounded, rounded_within, vector
 from factory.mixing.guards import Arm, adopt, half_width, pooled
 from factory.mixing.trials import check_enough, objectives_of, pending
 
@@ -78,7 +78,7 @@ class FixedSearch:
             warnings.append(f"The base stands: {adoption.reason}.")
         return Finding(
             weights=named(problem.names, rounded(mixtures[adoption.name], caps)),
-            candidates={name: named(problem.names, rounded(shares)) for name, shares in mixtures.items()},
+            candidates={name: named(problem.names, rounded_within(shares, caps)) for name, shares in mixtures.items()},
             predicted=_measured(problem, taken, arms) if taken is not None else {},
             notes={
                 "taken": adoption.name,

@@ -19,8 +19,8 @@ from factory.core.config import Config
 from factory.core.errors import FactoryError, suggest
 from factory.core.registry import register
 from factory.core.search import Finding, Problem, Proposal, Searcher, Trial
-from factory.mixing.baselines import baseline
-from factory.mixing.caps import moved, named, rounded, vector, without
+from factory.mixing.baselines import baseline, caps_of
+from factory.mixing.caps import moved, named, rounded_within, vector, without
 from factory.mixing.guards import half_width, pooled
 from factory.mixing.trials import check_enough, objectives_of, pending
 
@@ -62,6 +62,7 @@ class LeaveOneOutSearch:
         if not len(values[BASE]):
             raise FactoryError("search: no training of the base is valid, so there is nothing to compare with.")
         rows = _compare(problem, plans, values)
+        caps = caps_of(problem)
         removed = [row for row in rows if row["kind"] == "without"]
         warnings = (
             [] if not failed else [f"{len(failed)} trials broke down and were left out: {', '.join(failed[:5])}."]
@@ -72,8 +73,8 @@ class LeaveOneOutSearch:
                 "what a little more of each does."
             )
         return Finding(
-            weights=named(problem.names, rounded(plans[0].shares)),
-            candidates={plan.name: named(problem.names, rounded(plan.shares)) for plan in plans},
+            weights=named(problem.names, rounded_within(plans[0].shares, caps)),
+            candidates={plan.name: named(problem.names, rounded_within(plan.shares, caps)) for plan in plans},
             effects={
                 name: {row["metric"]: row["change"] for row in removed if row["domain"] == name}
                 for name in problem.names
@@ -123,7 +124,7 @@ def _base(problem: Problem, base: str | dict[str, float]) -> Array:
     if unknown:
         raise FactoryError(f"search: no domain is named '{unknown[0]}'.{suggest(unknown[0], problem.names)}")
     shares = vector(problem.names, base)
-    if (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
+    if not ((shares >= 0).all() and abs(shares.sum() - 1) <= 1e-6):
         raise FactoryError(
             f"search: the base's shares must be at least 0 and sum to 1; these sum to {shares.sum():.7g}."
         )

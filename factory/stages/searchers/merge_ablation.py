@@ -16,7 +16,7 @@ from factory.core.errors import FactoryError
 from factory.core.registry import register
 from factory.core.search import Finding, Merge, Problem, Proposal, Searcher, Trial
 from factory.mixing.baselines import caps_of
-from factory.mixing.caps import named, rounded
+from factory.mixing.caps import named, rounded, rounded_within
 from factory.mixing.merging import agreement, unions
 from factory.mixing.trials import objectives_of, pending
 from factory.stages.searchers.changing import Confirmed, arm_proposals, judged, measured, told
@@ -101,7 +101,10 @@ class MergeAblationSearch:
         return Finding(
             weights=named(problem.names, rounded(mixtures[adoption.name], caps_of(problem))),
             candidates={
-                **{name: named(problem.names, rounded(shares)) for name, shares in mixtures.items()},
+                **{
+                    name: named(problem.names, rounded_within(shares, caps_of(problem)))
+                    for name, shares in mixtures.items()
+                },
                 **{f"predicted {place}": self._shares(problem, union) for place, (union, _) in enumerate(best)},
             },
             predicted=measured(problem, arms, adoption.name),

@@ -102,6 +102,6 @@ def extrapolated(problem: Problem, trials: Sequence[Trial], target: int) -> Rows
     )
 
 
-@register("mixing_law", version=1, config=MixingLaw)
+@register("mixing_law", version=1, config=MixingLaw, packages=lambda config: ("scipy",))
 def mixing_law(config: MixingLaw) -> Searcher:
     return GuardedSearch(MixingLawMethod(config), config)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
+from factory.core.mixture import check_shares
 from factory.core.registry import register
 from factory.core.search import Problem, Proposal, Searcher, Trial
 from factory.mixing import solver
@@ -43,6 +44,8 @@ class Olmix(Guarded, SwarmSettings):
     def _has_what_it_reuses(self) -> Self:
         if (self.affected or self.reopened) and self.solved is None:
             raise ValueError("affected and reopened domains are those of an earlier mixture; give it as solved")
+        if self.solved is not None:
+            check_shares(self.solved)
         return self
 
 
@@ -106,6 +109,6 @@ def coefficients(names: Sequence[str], metrics: Sequence[str], model: Mean) -> d
     }
 
 
-@register("olmix", version=1, config=Olmix)
+@register("olmix", version=1, config=Olmix, packages=lambda config: ("scipy",))
 def olmix(config: Olmix) -> Searcher:
     return GuardedSearch(OlmixMethod(config), config)

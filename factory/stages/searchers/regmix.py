@@ -71,6 +71,6 @@ class RegMixMethod:
         return {"predicted": mean, "predicted_best": lowest}
 
 
-@register("regmix", version=1, config=RegMix)
+@register("regmix", version=1, config=RegMix, packages=lambda c: () if c.regression == "exponential" else ("lightgbm",))
 def regmix(config: RegMix) -> Searcher:
     return GuardedSearch(RegMixMethod(config), config)
