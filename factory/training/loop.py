@@ -143,11 +143,12 @@ def reproducible(device: str, threads: int, seed: int) -> Iterator[None]:
     """
     import torch
 
-    threads_before, deterministic_before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    # Not use_deterministic_algorithms, which is the same and imports the compiler: seconds in every process.
+    threads_before, deterministic_before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     fill_before = torch.utils.deterministic.fill_uninitialized_memory
     state_before = torch.get_rng_state()
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(device == "cpu")
+    torch.set_deterministic_debug_mode("error" if device == "cpu" else "default")
     # It would write NaN into every new tensor, which costs a pass over memory and finds only what reads before it writes.
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.default_generator.manual_seed(seed % 2**63)
@@ -155,7 +156,7 @@ def reproducible(device: str, threads: int, seed: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads_before)
-        torch.use_deterministic_algorithms(deterministic_before)
+        torch.set_deterministic_debug_mode(deterministic_before)
         torch.utils.deterministic.fill_uninitialized_memory = fill_before
         torch.set_rng_state(state_before)
 
