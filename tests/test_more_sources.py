@@ -374,7 +374,7 @@ def test_a_damaged_stream_costs_its_pages_only(part_bytes):
         (dump([page(1, "x")]).replace(b"<ns>", b"<a>" * 50 + b"</a>" * 50 + b"<ns>"), "xml"),
         (dump([page(1, "x" * 5000)]), "too_large"),
         (multistream([page(1, "Wort " * 50)])[:-90], "truncated"),
-        (gzip.compress(dump([page(1, "x")]))[:-30], "truncated"),
+        (gzip.compress(dump([page(1, "x")]), mtime=0)[:-30], "truncated"),
     ],
 )
 def test_what_cannot_be_read_is_one_error(data, problem):
