@@ -10,6 +10,7 @@ from factory.core.registry import find_stage
 from factory.core.search import Domain, Problem, Trial
 from factory.mixing import cmr as laws
 from factory.mixing.guards import half_width, pooled
+from factory.stages.searchers.merge_ablation import _name
 from tests.searched_world import problem, searcher
 from tests.worlds import w1_markov_domains as markov
 from tests.worlds import w4_shared_bigram as bigram
@@ -277,3 +278,21 @@ def test_what_the_ratio_search_lacks_is_said():
         searcher("cmr", domain="law", start={"loss/web": 1.0}).finish(cpt_problem(), [])
     with pytest.raises(ValueError, match="rising numbers"):
         searcher("cmr", domain="law", ratios=(0.5, 0.25))
+
+
+def test_ratios_that_are_alike_have_trials_and_candidates_of_their_own():
+    ratios = (0.30001, 0.30002, 0.5)
+    found = searcher("cmr", domain="law", ratios=ratios, start={"loss/web": 3.0}, seeds=1)
+    trials = play(found, cpt_problem(), cpt_trainer())
+    assert len({trial.proposal.name for trial in trials}) == len(trials) == 3 * 4
+    candidates = found.finish(cpt_problem(), trials).candidates
+    assert {"ratio 0.30001", "ratio 0.30002"} <= set(candidates)
+    usual = searcher("cmr", domain="law", start={"loss/web": 3.0}, seeds=1).ask(cpt_problem(), [])
+    assert usual[2].name == "ratio-0.3333-at-0.2500-0"
+
+
+def test_domains_with_a_plus_in_their_names_are_told_from_unions():
+    assert _name("merge", ("a+b",)) != _name("merge", ("a", "b"))
+    assert _name("merge", ("a+b", "c")) != _name("merge", ("a", "b+c"))
+    assert _name("merge", ("a%2Bb",)) != _name("merge", ("a+b",))
+    assert _name("merge", ("web", "books")) == "merge-web+books"

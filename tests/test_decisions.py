@@ -344,6 +344,16 @@ def test_points_a_law_cannot_describe_raise_an_alarm() -> None:
     assert kinked.alarm
 
 
+def test_residuals_of_a_law_with_hardly_more_runs_than_parameters_say_nothing() -> None:
+    compute = np.logspace(15, 18, 6)
+    loss = (1.2 + 3000 / compute**0.2) * np.where(compute > 1e17, 1.3, 1.0)
+    assert [scaling.fit_law(compute[:n], loss[:n], noise=1e-4, resamples=0).alarm for n in (4, 5, 6)] == [
+        None,
+        None,
+        True,
+    ]
+
+
 def test_a_law_in_compute_has_an_interval_that_holds_the_truth() -> None:
     compute = np.logspace(15, 19, 9)
     truth = 1.5 + 300 / compute**0.15

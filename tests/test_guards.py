@@ -12,8 +12,9 @@ from factory.mixing.caps import is_within
 from factory.mixing.exponential import Exponential
 from factory.mixing.guards import Arm, adopt, effects, pooled, resamples, shrunk, to_prior_where_unsure
 from factory.mixing.regression import Mean
+from factory.mixing.shares import raised
 from factory.mixing.solver import draw_candidates
-from factory.mixing.swarm import draw_swarm, tempered
+from factory.mixing.swarm import draw_swarm
 from tests.worlds.w1_markov_domains import NATURAL, markov_domains
 
 REPETITIONS = 20
@@ -27,7 +28,7 @@ def decisions():
         generator = np.random.default_rng([seed, 9])
         swarm = draw_swarm(NATURAL, 21, seed)
         losses = world.train_all(swarm, 3_000, seed)
-        candidates = draw_candidates(tempered(NATURAL, 0.5), 2_000, seed, strength=6)
+        candidates = draw_candidates(np.array(raised(NATURAL, 0.5)), 2_000, seed, strength=6)
         model = fit_boosted(swarm, losses, seed, BoostedFit(300, folds=0))
         predicted = candidates[np.argmin(model.predict(candidates))]
         contenders = [predicted, *swarm[np.argsort(losses)[:5]]]

@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from factory.core.errors import InputError
+from factory.evaluation.domains import task_domains
 from factory.evaluation.evaluate import evaluate_model
 from factory.evaluation.likelihood import Row, RowScore
 from factory.evaluation.longtail import Question, bin_of, coverage, read_counts, relevance_counts, trend, write_counts
@@ -118,6 +119,7 @@ def test_an_item_nobody_counted_is_an_error_and_not_a_zero() -> None:
     files["@counts/c.jsonl"] += lines([{"item": "t.jsonl:1", "count": 0}])
     table = evaluate_model(Chain([[1, 2, 3]]), {"tail": task}, {"tail": files})
     assert table["domain"].to_pylist() == ["10-99", "0"]
+    assert task_domains(task, files) == {"10-99", "0"}  # known without a model
 
 
 # --- time

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from factory.core.errors import FactoryError
+from factory.core.ranks import spearman
 from factory.mixing.exponential import fit_exponential
-from factory.mixing.laws import extrapolate, extrapolate_nested, fit_bimix, fit_power_law
-from factory.mixing.ranks import spearman
+from factory.mixing.laws import extrapolate, extrapolate_nested, fit_bimix, fit_decay
 from tests.worlds import w6_law_table as table
 
 STEPS = [500, 1_000, 2_000, 4_000]
@@ -15,14 +15,14 @@ MODELS = [1e6, 4e6, 16e6, 64e6]
 
 def test_a_power_law_is_recovered_exactly():
     sizes = np.array([1e3, 3e3, 1e4, 3e4, 1e5])
-    law = fit_power_law(sizes, 1.7 + 25 * sizes**-0.43)
-    assert (law.floor, law.scale, law.exponent) == pytest.approx((1.7, 25, 0.43), rel=1e-4)
-    assert float(law.predict(1e7)) == pytest.approx(1.7 + 25 * 1e7**-0.43, rel=1e-5)
+    law = fit_decay(sizes, 1.7 + 25 * sizes**-0.43)
+    assert (law.offset, *law.scales, *law.powers) == pytest.approx((1.7, 25, -0.43), rel=1e-4)
+    assert float(law(1e7)) == pytest.approx(1.7 + 25 * 1e7**-0.43, rel=1e-5)
 
 
 def test_a_law_of_two_sizes_is_refused():
     with pytest.raises(FactoryError, match="needs 3 different sizes"):
-        fit_power_law([100.0, 100.0, 200.0], [3.0, 3.1, 2.0])
+        fit_decay([100.0, 100.0, 200.0], [3.0, 3.1, 2.0])
 
 
 def test_mixtures_are_extrapolated_to_a_larger_model_and_longer_training():

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from factory.core.errors import FactoryError
+from factory.core.ranks import ranks, spearman
 from factory.mixing.boosted import BoostedFit, fit_boosted
 from factory.mixing.exponential import check_spread, fit_exponential
-from factory.mixing.ranks import ranks, spearman
 from factory.mixing.regression import boosted, choose, exponential, held_out, held_out_rank, shuffled_rank
+from factory.mixing.shares import raised
 from factory.mixing.solver import average_of_best, draw_candidates
-from factory.mixing.swarm import draw_swarm, tempered
+from factory.mixing.swarm import draw_swarm
 from tests.worlds import w6_law_table
 from tests.worlds.w1_markov_domains import NATURAL, markov_domains
 
@@ -64,7 +65,7 @@ def test_the_mean_of_the_best_predicted_mixtures_is_near_the_optimum(world, opti
     # Published: a true loss of at most 2.66, where natural has 2.937 and the optimum 2.583.
     gaps = []
     for seed in SEEDS:
-        candidates = draw_candidates(tempered(NATURAL, 0.5), 20_000, seed, strength=6)
+        candidates = draw_candidates(np.array(raised(NATURAL, 0.5)), 20_000, seed, strength=6)
         mixture, _ = average_of_best(fitted(world, 256, seed)[0], candidates, 128)
         gaps.append(world.distance(world.true_loss(mixture), optimum))
     assert max(gaps) <= (2.66 - 2.583) / (2.937 - 2.583)

@@ -484,3 +484,67 @@ def test_the_report_shows_the_searches(factory: Callable[..., str], copy: Projec
     assert '<h2 id="searches">' in page
     assert "grid: fixed" in page
     assert "swarm: regmix" in page
+
+
+# --- what trials read
+
+
+def small_project(folder: Path, executor: LocalExecutor, searches: str, experiments: str = "  full: {}\n") -> Project:
+    """The project with other searches and experiments alone, of which nothing is made."""
+    write_project(folder)
+    start = RECIPE[: RECIPE.index("searches:\n")]
+    (folder / "recipe.yaml").write_text(f"{start}searches:\n{searches}experiments:\n{experiments}")
+    return Project(folder, executor)
+
+
+def test_an_objective_of_a_domain_that_is_not_there_is_refused_before_anything_is_trained(
+    tmp_path: Path, executor: LocalExecutor
+) -> None:
+    search = "  grid: {use: fixed, tokens: 800, objectives: [held/typo], mixtures: {even: {a: 0.5, b: 0.5}}}\n"
+    project = small_project(tmp_path, executor, search)
+    with pytest.raises(
+        FactoryError, match=r"'held/typo': .* have no domain 'typo'\. Known: a, b\. Nothing was trained"
+    ):
+        project.run("searches/grid")
+    assert project.trials() == set()
+    with pytest.raises(FactoryError, match="have no domain 'typo'"):
+        first_round(project.workspace, "grid")
+
+
+def test_trials_are_packed_as_the_experiment_is_and_repeat_as_the_target_where_asked(
+    tmp_path: Path, executor: LocalExecutor
+) -> None:
+    settings = "use: fixed, tokens: 800, mixtures: {even: {a: 0.4, b: 0.3, c: 0.3}}"
+    project = small_project(
+        tmp_path,
+        executor,
+        f"  plain: {{{settings}}}\n  matched: {{{settings}, match_repetition: true}}\n"
+        f"  packed: {{{settings}, experiment: packed}}\n",
+        # A target that repeats: without that there is nothing to match.
+        "  full: {mixture: {tokens: 60000, max_epochs: 60, allow_red: true}}\n  packed: {packing: {use: in_context}}\n",
+    )
+    outcomes, watched = project.run("searches/plain", "searches/matched", "searches/packed")
+    assert len(watched.trials) == 3 * 4  # none of one is another's
+    store = project.workspace.store
+    places = [
+        next(part for part in outcomes[f"pools/{label}"].manifest.parts if part.name == "index")
+        for label in ("full", "packed")
+    ]
+    assert ["place" in read_part(store, part).column_names for part in places] == [False, True]
+    held = {
+        label: [row["objective"] for row in read_trials(store, outcomes[f"searches/{label}"].manifest)]
+        for label in ("plain", "matched", "packed")
+    }
+    assert all(plain != packed for plain, packed in zip(held["plain"], held["packed"], strict=True))
+    assert held["plain"] != held["matched"]
+
+
+def test_repetition_is_not_matched_where_shares_change_while_a_trial_trains(
+    tmp_path: Path, executor: LocalExecutor
+) -> None:
+    project = small_project(
+        tmp_path, executor, "  online: {use: dga, tokens: 800, target: {a: 1.0}, match_repetition: true}\n"
+    )
+    with pytest.raises(FactoryError, match="no number of repetitions to match"):
+        project.run("searches/online")
+    assert project.trials() == set()

@@ -51,11 +51,44 @@ def problems(**sections):
         ({"phases": [{"share": 1.0, "mixture": {"tokens": 5}}]}, "its share of the experiment's tokens (20,000)"),
         ({"phases": [{"share": 1.0, "conditioned": True}]}, "Add a section 'conditioning'"),
         ({"experiments": {"full": {"proxy": "nano"}}}, "experiments.full.proxy: a map is meant, this is text"),
+        (
+            {"mixture": {**RECIPE["mixture"], "tokens": 10_879}},
+            "experiments.full.mixture.tokens: 10,879 tokens are 20 steps at scale nano, which warms up for 20. "
+            "Ask for at least 10,880 tokens, or take a smaller scale.",
+        ),
+        (
+            {"proxy": {"overrides": {"warmup_steps": 40}}},
+            "experiments.full.mixture.tokens: 20,000 tokens are 38 steps at scale nano, which warms up for 40",
+        ),
+        ({"proxy": {"overrides": {"schedule": "cosin"}}}, "schedule 'cosin' is not one of cosine, linear"),
+        ({"searches": {"r": {**GRID, "tokens": 5_000}}}, "searches.r.tokens: 5,000 tokens are 9 steps at scale nano"),
+        (
+            {"searches": {"r": {"use": "cmr", "domain": "x", "tokens": 20_000, "base_tokens": 600}}},
+            "searches.r.base_tokens: 600 tokens are 0 steps",
+        ),
+        ({"searches": {"r": {"use": "cmr", "domain": "x"}}}, "searches.r.budgets: 5,000 tokens are 9 steps"),
+        (
+            {"phases": [{"name": "main", "share": 0.99}, {"name": "end", "share": 0.01}]},
+            "experiments.full.phases: 'end' is 1.00% of 38 steps, less than one",
+        ),
+        ({"searches": {"r": {**GRID, "match_repetition": "yes"}}}, "match_repetition: true or false is meant"),
+        (
+            {"searches": {"r": {**GRID, "match_repetition": True, "tokens": 30_000}}},
+            "a trial of 30,000 tokens is longer than the target of 20,000",
+        ),
         ({"proxy": {"init": ""}}, "proxy.init: String should have at least 1 character"),
     ],
 )
 def test_what_cannot_be_meant_is_said_before_anything_runs(sections, said):
     assert said in problems(**sections)
+
+
+def test_the_least_budget_that_is_named_is_enough_and_recipes_without_trainings_may_have_less():
+    enough = check_recipe({**copy.deepcopy(RECIPE), "mixture": {**RECIPE["mixture"], "tokens": 10_880}}, folder=".")
+    assert enough.experiments[0].mixture.config.tokens == 10_880
+    few = {**copy.deepcopy(RECIPE), "mixture": {**RECIPE["mixture"], "tokens": 100}}
+    del few["evaluate"]
+    assert check_recipe(few, folder=".").experiments[0].mixture.config.tokens == 100
 
 
 @pytest.mark.parametrize(

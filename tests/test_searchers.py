@@ -15,8 +15,8 @@ from factory.core.fingerprint import canonical_json
 from factory.core.registry import find_stage
 from factory.core.search import Trial
 from factory.mixing.boosted import BoostedFit, fit_boosted
+from factory.mixing.shares import raised
 from factory.mixing.solver import draw_candidates
-from factory.mixing.swarm import tempered
 from tests.worlds.w1_markov_domains import NATURAL, markov_domains
 
 every_searcher = pytest.mark.parametrize("name", SMALL)
@@ -216,9 +216,9 @@ def climbed(seed):
     trials = search(world(), searcher("climb", **settings), asked, seed=seed)
     measured = [trial for trial in trials if trial.proposal.name.startswith("round")]
     best = min(measured, key=lambda trial: trial.metrics["loss"])
-    draws = draw_candidates(tempered(NATURAL, 0.5), 112, seed, strength=6, offset=0.05)
+    draws = draw_candidates(np.array(raised(NATURAL, 0.5)), 112, seed, strength=6, offset=0.05)
     losses = world().train_all(draws, 20_000, seed)
-    candidates = draw_candidates(tempered(NATURAL, 0.5), 10_000, seed + 100, strength=6, offset=0.05)
+    candidates = draw_candidates(np.array(raised(NATURAL, 0.5)), 10_000, seed + 100, strength=6, offset=0.05)
     predicted = fit_boosted(draws, losses, seed, BoostedFit(300, folds=0)).predict(candidates)
     once = candidates[int(np.argmin(predicted))]
     return true_loss(world(), best.proposal.weights), world().true_loss(once), len(measured)
@@ -313,3 +313,29 @@ def test_libraries_that_fit_are_part_of_what_a_search_is():
     assert packages("regmix") == packages("climb") == {"lightgbm"}
     assert packages("regmix", regression="exponential") == set()
     assert packages("olmix") == packages("mixing_law") == packages("cmr", domain="a") == {"scipy"}
+
+
+def test_where_the_base_breaks_down_in_the_confirmation_it_stands():
+    trials = [
+        broken(trial) if trial.proposal.name.startswith("confirm-natural") else trial for trial in trials_of("regmix")
+    ]
+    finding = searcher("regmix", **SMALL["regmix"]).finish(problem(), trials)
+    assert finding.notes["taken"] == "natural"
+    assert finding.weights == pytest.approx(problem().natural, abs=1e-6)
+    assert finding.notes["gain_over_base"] is None
+    assert any("'natural' was not measured" in said and "The base stands" in said for said in finding.warnings)
+    assert not any("unproven" in said for said in finding.warnings)
+
+
+def test_a_fixed_search_says_that_what_picked_its_mixture_also_measured_it():
+    finding = finding_of("fixed")
+    assert finding.notes["taken"] != "natural"
+    assert finding.notes["fresh_trainings"] is False
+    assert any("picked by the trainings that measured it" in said for said in finding.warnings)
+
+
+def test_budgets_that_are_alike_have_trials_of_their_own():
+    budgets = (0.333333331, 0.333333332, 1.0)
+    made = searcher("mixing_law", budgets=budgets, trials=21)
+    names = [proposal.name for proposal in made.ask(problem(), [])]
+    assert len(names) == len(set(names))

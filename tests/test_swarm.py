@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from factory.core.errors import FactoryError
-from factory.mixing.swarm import Swarm, draw_swarm, tempered
+from factory.mixing.shares import raised
+from factory.mixing.swarm import Swarm, draw_swarm
 from tests.worlds.w1_markov_domains import NATURAL
 
 
@@ -30,7 +31,7 @@ def test_no_share_exceeds_its_bound_and_no_two_mixtures_are_near():
 
 def test_no_share_exceeds_so_many_times_its_prior():
     swarm = draw_swarm(NATURAL, 200, seed=0, spec=Swarm(most=2))
-    assert (swarm <= 2 * tempered(NATURAL, 0.5) + 2e-4).all()
+    assert (swarm <= 2 * np.array(raised(NATURAL, 0.5)) + 2e-4).all()
 
 
 def test_weak_strengths_are_sparse_and_strong_ones_near_the_prior():
@@ -38,7 +39,7 @@ def test_weak_strengths_are_sparse_and_strong_ones_near_the_prior():
     dense = draw_swarm(NATURAL, 200, seed=0, spec=Swarm(weakest=200, strongest=200))
     assert (sparse > 0).sum(axis=1).mean() < 2.5
     assert (dense > 0).all()
-    assert np.abs(dense.mean(axis=0) - tempered(NATURAL, 0.5)).max() < 0.01
+    assert np.abs(dense.mean(axis=0) - np.array(raised(NATURAL, 0.5))).max() < 0.01
 
 
 def test_sources_are_dense_and_their_topics_sparse():

@@ -411,6 +411,45 @@ def test_a_trial_reads_every_domain_as_often_as_it_says_and_more_of_one_contains
         trial_repeats(index, {"z": 1.0}, seed=7)
 
 
+def test_trials_of_other_seeds_read_other_documents_and_as_much():
+    import pyarrow as pa
+
+    from factory.recipes.steps.proxies import draw_seed, trial_repeats
+
+    columns = {"doc_id": [f"d{number}" for number in range(600)], "domain": ["a"] * 600, "length": np.full(600, 10)}
+    index = pa.table({**columns, "repeats": pa.array(np.ones(600), pa.uint32())})
+    first, second, again = (trial_repeats(index, {"a": 0.1}, draw_seed(3, number)) for number in (0, 1, 1))
+    assert first.sum() == second.sum() == 60
+    assert (first & second).sum() < 20
+    assert (second == again).all()
+    assert (first == trial_repeats(index, {"a": 0.1}, 3)).all()
+
+
+def test_a_trial_that_matches_repetition_reads_as_much_from_less_and_repeats_it_as_the_target_would():
+    import pyarrow as pa
+
+    from factory.recipes.steps.proxies import trial_repeats
+
+    names = np.array(["a", "b"] * 500)
+    lengths = np.random.default_rng(0).integers(1, 50, 1000)
+    columns = {"doc_id": [f"d{number}" for number in range(1000)], "domain": names, "length": lengths}
+    index = pa.table({**columns, "repeats": pa.array(np.ones(1000), pa.uint32())})
+    # The target reads a 6 times and b 1.5 times; the trial is a tenth of it.
+    counts = trial_repeats(index, {"a": 0.6, "b": 0.15}, seed=7, seen=0.1)
+    for name, target in (("a", 6.0), ("b", 1.5)):
+        own = names == name
+        whole, read = lengths[own].sum(), (counts * lengths)[own].sum()
+        seen = lengths[own & (counts > 0)].sum()
+        assert abs(read - target * whole / 10) < 50
+        assert abs(seen - whole / 10) < 50
+        assert read / seen == pytest.approx(target, rel=0.05)
+    assert counts[names == "a"].max() <= 6
+    assert (
+        trial_repeats(index, {"a": 0.6, "b": 0.15}, seed=7, seen=1.0)
+        == trial_repeats(index, {"a": 0.6, "b": 0.15}, seed=7)
+    ).all()
+
+
 # --- records
 
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from factory.evaluation.ranks import kendall, spearman
+from factory.core.ranks import spearman
+from factory.evaluation.ranks import kendall
 from factory.evaluation.scores import Curves, Score, curves
 from factory.evaluation.statistics import Array, pooled_noise
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from factory.core.errors import InputError
+from factory.core.ranks import spearman
 from factory.evaluation.statistics import (
     LEVEL,
     RESAMPLES,
@@ -55,12 +56,6 @@ class RankReport:
     regret: Agreement  # what the target loses by taking the proxy's best
     top: int
     overlap: float  # share of the target's best `top` among the proxy's
-
-
-def spearman(first: Array, second: Array) -> float:
-    """Pearson's r of the mid-ranks; NaN where one side is all ties."""
-    counts = np.ones((1, len(first)))
-    return float(_spearman(counts, _signs(first[None]), _signs(second[None]))[0])
 
 
 def kendall(first: Array, second: Array) -> float:

@@ -7,7 +7,8 @@ descend side by side by Levenberg and Marquardt's steps: the same minimum as L-B
 accuracy follows in a second step: a sigmoid of the loss, fitted on all checkpoints.
 
 What always holds: a residual beyond four deviations of the noise raises an alarm, since points that a law cannot describe
-(another mixture, a schedule not decayed) extrapolate to nothing; accuracy beyond the losses that were seen says so.
+(another mixture, a schedule not decayed) extrapolate to nothing, and there is no telling with less than three runs more than
+parameters; accuracy beyond the losses that were seen says so.
 """
 
 import math
@@ -25,6 +26,7 @@ Law = Literal["N,D", "C"]
 
 DELTA = 1e-3
 ALARM = 4.0  # deviations of the noise
+SPARE = 3  # runs more than parameters, below which residuals say nothing
 RESAMPLES = 200
 FINAL_SHARE, DROPPED_SHARE, MOVING = 0.1, 0.1, 5
 
@@ -50,9 +52,9 @@ class Fit:
     bootstrap: Array  # (resamples, parameters)
 
     @property
-    def alarm(self) -> bool:
-        """Whether a run lies where the law and its noise cannot put it."""
-        return self.worst > ALARM
+    def alarm(self) -> bool | None:
+        """Whether a run lies where the law and its noise cannot put it; None where the law bends to almost every run."""
+        return self.worst > ALARM if self.runs >= len(self.theta) + SPARE else None
 
     def predict(self, sizes: Array) -> Array:
         """The loss at (N, D) or (C,) of each row."""

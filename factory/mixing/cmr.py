@@ -14,62 +14,11 @@ import numpy.typing as npt
 
 from factory.core.errors import FactoryError
 from factory.core.seeds import seed_for
+from factory.mixing.laws import PowerLaw, fit_power_law
 
 Array = npt.NDArray[np.float64]
 
-LEAST_POWER, MOST_POWER = -1.5, 1.5
 DRAWS = 200
-
-
-@dataclass(frozen=True)
-class PowerLaw:
-    """offset + Σ scale · T^power; `rmse` is over the points it was fitted on."""
-
-    scales: tuple[float, ...]
-    powers: tuple[float, ...]
-    offset: float
-    rmse: float
-
-    def __call__(self, budgets: npt.ArrayLike) -> Array:
-        values = np.asarray(budgets, dtype=np.float64)
-        terms = [scale * values**power for scale, power in zip(self.scales, self.powers, strict=True)]
-        return np.asarray(self.offset + np.sum(terms, axis=0), dtype=np.float64)
-
-
-def fit_power_law(budgets: npt.ArrayLike, values: npt.ArrayLike, *, terms: int = 1) -> PowerLaw:
-    """Least squares over `terms` powers and an offset: powers by search from several starts, the rest in closed form.
-
-    Raises FactoryError where there are fewer points than parameters.
-    """
-    from scipy.optimize import minimize
-
-    x, y = np.asarray(budgets, dtype=np.float64), np.asarray(values, dtype=np.float64)
-    needed = 2 * terms + 1
-    if len(np.unique(x)) < needed:
-        raise FactoryError(
-            f"cmr: a law of {terms} powers has {needed} parameters, and there are {len(np.unique(x))} budgets. Measure more."
-        )
-    unit = float(
-        x.max()
-    )  # powers of T / T_max lie in [0, 1]: the search is the same for tokens and for billions of them
-
-    def solved(powers: Array) -> tuple[Array, float]:
-        design = np.stack([*((x / unit) ** power for power in powers), np.ones(len(x))], axis=1)
-        found, *_ = np.linalg.lstsq(design, y, rcond=1e-10)
-        return found, float(np.mean((design @ found - y) ** 2))
-
-    bounds = [(LEAST_POWER, MOST_POWER)] * terms
-    starts = np.linspace(LEAST_POWER, MOST_POWER, 8)[[1, 3, 5, 6]]
-    best, error = None, np.inf
-    for first in starts:
-        start = np.array([first, *(first / 3 + 0.1 * place for place in range(1, terms))])
-        found = minimize(lambda powers: solved(powers)[1], start, method="Nelder-Mead", bounds=bounds)
-        if float(found.fun) < error:
-            best, error = np.asarray(found.x), float(found.fun)
-    assert best is not None
-    coefficients, error = solved(best)
-    scales = tuple(float(value / unit**power) for value, power in zip(coefficients[:-1], best, strict=True))
-    return PowerLaw(scales, tuple(float(power) for power in best), float(coefficients[-1]), float(np.sqrt(error)))
 
 
 def fit_domain(budgets: npt.ArrayLike, changes: npt.ArrayLike) -> PowerLaw:

@@ -14,19 +14,23 @@ from factory.core.errors import FactoryError
 
 Array = npt.NDArray[np.float64]
 
-EXPONENTS = (0.01, 3.0)
+EXPONENTS = (0.01, 3.0)  # of a decay
+LEAST_POWER, MOST_POWER = -1.5, 1.5
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """What is left with endless data or size, and how fast the rest goes."""
+    """offset + Σ scale · x^power; `rmse` is over the points it was fitted on."""
 
-    floor: float
-    scale: float
-    exponent: float
+    scales: tuple[float, ...]
+    powers: tuple[float, ...]
+    offset: float
+    rmse: float
 
-    def predict(self, sizes: npt.ArrayLike) -> Array:
-        return np.asarray(self.floor + self.scale * np.asarray(sizes, dtype=np.float64) ** -self.exponent)
+    def __call__(self, sizes: npt.ArrayLike) -> Array:
+        values = np.asarray(sizes, dtype=np.float64)
+        terms = [scale * values**power for scale, power in zip(self.scales, self.powers, strict=True)]
+        return np.asarray(self.offset + np.sum(terms, axis=0), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,44 @@ class BiMix:
         return np.asarray(np.asarray(shares, dtype=np.float64) ** -self.share_exponent * of_data)
 
 
-def fit_power_law(sizes: npt.ArrayLike, losses: npt.ArrayLike) -> PowerLaw:
-    """E, B and β >= 0 by least squares: for each β the other two are linear, so the search is along one line."""
+def fit_power_law(budgets: npt.ArrayLike, values: npt.ArrayLike, *, terms: int = 1) -> PowerLaw:
+    """Least squares over `terms` powers of any sign and an offset: powers from several starts, the rest in closed form.
+
+    Raises FactoryError where there are fewer points than parameters.
+    """
+    from scipy.optimize import minimize
+
+    x, y = np.asarray(budgets, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    needed = 2 * terms + 1
+    if len(np.unique(x)) < needed:
+        raise FactoryError(
+            f"search: a law of {terms} powers has {needed} parameters, and there are {len(np.unique(x))} budgets. Measure more."
+        )
+    unit = float(
+        x.max()
+    )  # powers of T / T_max lie in [0, 1]: the search is the same for tokens and for billions of them
+
+    def solved(powers: Array) -> tuple[Array, float]:
+        design = np.stack([*((x / unit) ** power for power in powers), np.ones(len(x))], axis=1)
+        found, *_ = np.linalg.lstsq(design, y, rcond=1e-10)
+        return found, float(np.mean((design @ found - y) ** 2))
+
+    bounds = [(LEAST_POWER, MOST_POWER)] * terms
+    starts = np.linspace(LEAST_POWER, MOST_POWER, 8)[[1, 3, 5, 6]]
+    best, error = None, np.inf
+    for first in starts:
+        start = np.array([first, *(first / 3 + 0.1 * place for place in range(1, terms))])
+        found = minimize(lambda powers: solved(powers)[1], start, method="Nelder-Mead", bounds=bounds)
+        if float(found.fun) < error:
+            best, error = np.asarray(found.x), float(found.fun)
+    assert best is not None
+    coefficients, error = solved(best)
+    scales = tuple(float(value / unit**power) for value, power in zip(coefficients[:-1], best, strict=True))
+    return PowerLaw(scales, tuple(float(power) for power in best), float(coefficients[-1]), float(np.sqrt(error)))
+
+
+def fit_decay(sizes: npt.ArrayLike, losses: npt.ArrayLike) -> PowerLaw:
+    """E + B/x^β with E, B and β >= 0 by least squares: for each β the other two are linear, so the search is along one line."""
     from scipy.optimize import minimize_scalar
 
     x, y = np.asarray(sizes, dtype=np.float64), np.asarray(losses, dtype=np.float64)
@@ -61,8 +101,8 @@ def fit_power_law(sizes: npt.ArrayLike, losses: npt.ArrayLike) -> PowerLaw:
         error, bounds=(max(low, best - step), min(high, best + step)), method="bounded", options={"xatol": 1e-10}
     )
     exponent = float(np.exp(found.x))
-    floor, scale, _ = _linear(x / unit, y, exponent)
-    return PowerLaw(floor, scale * unit**exponent, exponent)
+    floor, scale, squares = _linear(x / unit, y, exponent)
+    return PowerLaw((scale * unit**exponent,), (-exponent,), floor, float(np.sqrt(squares / len(x))))
 
 
 def _linear(x: Array, y: Array, exponent: float) -> tuple[float, float, float]:
@@ -78,7 +118,7 @@ def _linear(x: Array, y: Array, exponent: float) -> tuple[float, float, float]:
 
 def extrapolate(sizes: npt.ArrayLike, losses: Array, target: float) -> Array:
     """The loss of each mixture (a row of `losses`, a column for each size) at `target`."""
-    return np.array([float(fit_power_law(sizes, row).predict(target)) for row in np.atleast_2d(losses)])
+    return np.array([float(fit_decay(sizes, row)(target)) for row in np.atleast_2d(losses)])
 
 
 def extrapolate_nested(

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from factory.core.errors import FactoryError
+from factory.core.ranks import spearman
 from factory.core.seeds import seed_for
-from factory.mixing.ranks import spearman
 from factory.mixing.simplex import Vector, uniform
 
 Nats = npt.NDArray[np.float64]

@@ -13,10 +13,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from factory.core.ranks import spearman
 from factory.core.seeds import generator_for
 from factory.mixing.boosted import BoostedFit, fit_boosted
 from factory.mixing.exponential import ExponentialFit, fit_exponential
-from factory.mixing.ranks import spearman
 
 Array = npt.NDArray[np.float64]
 

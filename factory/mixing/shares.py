@@ -6,17 +6,23 @@ map makes no difference.
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 SEPARATOR = "/"  # between the parts of a cell's name: source/topic, topic/format
 
 
 def tempered(sizes: Mapping[str, float], temperature: float) -> dict[str, float]:
     """Sizes to the power of 1 / temperature, as shares; what has nothing gets nothing."""
-    total = math.fsum(sizes.values())
-    raised = {name: (size / total) ** (1.0 / temperature) if size > 0 else 0.0 for name, size in sizes.items()}
-    whole = math.fsum(raised.values())
-    return {name: value / whole for name, value in raised.items()}
+    return dict(zip(sizes, raised(sizes.values(), 1.0 / temperature), strict=True))
+
+
+def raised(sizes: Iterable[float], exponent: float) -> list[float]:
+    """Sizes to a power, as shares: 1 leaves their ratios, 0 makes all equal that have anything."""
+    values = [float(size) for size in sizes]
+    total = math.fsum(values)
+    powers = [(size / total) ** exponent if size > 0 else 0.0 for size in values]
+    whole = math.fsum(powers)
+    return [power / whole for power in powers]
 
 
 def tempered_by_parent(

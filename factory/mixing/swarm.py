@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from factory.core.errors import FactoryError
 from factory.core.seeds import generator_for
+from factory.mixing.shares import raised
 
 Array = npt.NDArray[np.float64]
 
@@ -35,12 +36,6 @@ class Swarm:
     minimum: float = 2e-4
     most: float = 15.0
     distinct: float = 1e-5
-
-
-def tempered(shares: Array, exponent: float) -> Array:
-    """Shares to the power, normalised: 1 leaves them, 0 makes them equal; a domain without tokens stays without."""
-    powered = np.where(shares > 0, np.maximum(shares, 1e-300) ** exponent, 0.0)
-    return np.asarray(powered / powered.sum(), dtype=np.float64)
 
 
 def sources_of(names: Sequence[str]) -> list[list[int]]:
@@ -65,7 +60,7 @@ def draw_swarm(
     generator = generator_for(seed, "swarm")
     groups = sources_of(names)
     two_levels = 1 < len(groups) < len(names)
-    prior = tempered(shares, spec.exponent)
+    prior = np.array(raised(shares, spec.exponent))
     bounds = np.minimum(1.0, spec.most * prior)
     bounds = bounds if caps is None else np.minimum(bounds, caps)
     found = np.empty((0, len(shares)))
@@ -103,11 +98,11 @@ def _one_level(prior: Array, spec: Swarm, generator: np.random.Generator) -> Arr
 
 
 def _two_levels(shares: Array, groups: list[list[int]], spec: Swarm, generator: np.random.Generator) -> Array:
-    prior = tempered(np.array([shares[places].sum() for places in groups]), spec.exponent)
+    prior = np.array(raised([shares[places].sum() for places in groups], spec.exponent))
     sources = _dirichlet(_strengths(spec, generator) * prior, generator)
     rows = np.zeros((CHUNK, len(shares)))
     for number, places in enumerate(groups):
-        topics = _dirichlet(_strengths(spec, generator) * tempered(shares[places], spec.exponent), generator)
+        topics = _dirichlet(_strengths(spec, generator) * np.array(raised(shares[places], spec.exponent)), generator)
         rows[:, places] = sources[:, [number]] * _cleared(topics, spec.minimum)
     return np.where((sources >= spec.minimum).all(axis=1, keepdims=True), rows, 0.0)
 

@@ -6,6 +6,7 @@ Rows are sorted by the trials' names: the order in which trainings happened to e
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -83,3 +84,12 @@ def check_enough(
             "Run the search again to train what is missing; where trials break down, look at their proxies."
         )
     return tuple(failed)
+
+
+def distinct_labels(values: Sequence[float], digits: int, kind: Literal["f", "g"]) -> list[str]:
+    """Numbers as text with as many digits as tell them apart, at least `digits`: two trials never share a name."""
+    for places in range(digits, 18):
+        labels = [f"{value:.{places}{kind}}" for value in values]
+        if len(set(labels)) == len(set(values)):
+            return labels
+    return [repr(value) for value in values]

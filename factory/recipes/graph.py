@@ -406,13 +406,20 @@ class _Builder:
 
     def pool(self, experiment: Experiment, settings: Tokenizer) -> Node:
         """What the trials of searches read: every document an experiment selects, once; mixtures are plans over it."""
-        return self.tokenised("pools", experiment.label, settings, (dataset_name("selection", experiment.label, ""),))
+        pool = self.tokenised("pools", experiment.label, settings, (dataset_name("selection", experiment.label, ""),))
+        if experiment.packing is None:
+            return pool
+        # A packer may have an order of its own for the documents, which the pool then has a column for.
+        packed = experiment.packing.stage.reads_for(experiment.packing.config)
+        spec = {**pool.spec, "packing": self.identity(experiment.packing)}
+        return replace(pool, spec=spec, upstream=tuple(dict.fromkeys((*pool.upstream, *self.beside(packed)))))
 
     def searched(self, search: Search) -> Node:
         experiment = self.recipe.experiment(search.experiment)
         assert experiment.mixture is not None
         proxy = experiment.proxy
         asked = self.recipe.asked_by(search)
+        packing = {"packing": self.identity(experiment.packing)} if experiment.packing is not None else {}
         spec = {
             **self.identity(search),
             "steps": {kind: STEP_VERSIONS[kind] for kind in TRIAL_STEPS},
@@ -420,7 +427,8 @@ class _Builder:
             "tokens": search.tokens,
             "target": experiment.mixture.identity,
             "seed": self.recipe.seed,
-            "proxy": self.trained_spec(experiment, search.tokens),
+            "proxy": {**self.trained_spec(experiment, search.tokens), **packing},
+            **({"match_repetition": True} if search.match_repetition else {}),
             "tasks": self.tasks(asked),
         }
         upstream = [dataset_name("pools", search.experiment, ""), dataset_name("models", "tokenizer", "")]

@@ -19,6 +19,7 @@ from factory.core.errors import FactoryError, InputError, RecipeError, suggest
 from factory.core.registry import find_stage, stages
 from factory.core.schema import DOCUMENT
 from factory.evaluation.tasks import TASKS
+from factory.recipes.budgets import experiment_problems, search_problems
 from factory.recipes.listings import PLACES, default_snapshot, listing_problems
 from factory.recipes.recipe import (
     Conditioning,
@@ -142,6 +143,8 @@ class _Checker:
         proxy = self.proxy("proxy", self.section(data, "proxy"))
         tasks = [self.task(label, item) for label, item in self.section(data, "evaluate").items()]
         searches = [] if curates else self.searches(data, experiments, [task for task in tasks if task])
+        if not curates:
+            self.budgets(data, experiments, searches)
         for section in MODELLED_SECTIONS if curates else ():
             if data.get(section):
                 self.problems.append(
@@ -428,6 +431,21 @@ class _Checker:
                     f"{where}.init: {chain} goes on from itself. In these it can be taken away with 'init: null'."
                 )
 
+    def budgets(self, data: Mapping[str, Any], experiments: list[Experiment], searches: list[Search]) -> None:
+        """Report trainings that end before their warm-up; a recipe that asks for none may make a few tokens all the same."""
+        overrides = self.section(data, "experiments")
+        trains = any(data.get(name) for name in ("proxy", "evaluate", "searches"))
+        by_label = {experiment.label: experiment for experiment in experiments}
+        for label, experiment in by_label.items():
+            written = overrides.get(label)
+            if experiment.proxy.scale in SCALES and (trains or (isinstance(written, Mapping) and written.get("proxy"))):
+                self.problems += experiment_problems(experiment)
+        for search in searches:
+            proxy = by_label[search.experiment].proxy
+            if proxy.scale in SCALES and search.tokens > 0:
+                self.problems += search_problems(search, proxy)
+        self.problems = list(dict.fromkeys(self.problems))  # overrides of the base's proxy stand in every experiment
+
     def packing(self, item: Any, columns: Mapping[str, Any]) -> Use | None:
         if item is None:
             return None
@@ -510,8 +528,9 @@ class _Checker:
         written = self.section(data, "searches")
         for label, item in written.items():
             where = f"searches.{label}"
-            own = self.take(where, item, {"experiment": str, "objectives": list, "tokens": int})
-            use = self.use("searcher", where, label, item, leave_out=("experiment", "objectives", "tokens"))
+            kinds = {"experiment": str, "objectives": list, "tokens": int, "match_repetition": bool}
+            own = self.take(where, item, kinds)
+            use = self.use("searcher", where, label, item, leave_out=tuple(kinds))
             if own is None or use is None:
                 continue
             name = own.get("experiment", next(iter(by_label), ""))
@@ -558,6 +577,12 @@ class _Checker:
             tokens = own.get("tokens", budget)
             if tokens < 1:
                 self.problems.append(f"{where}.tokens: a number above 0 is meant (got {tokens}).")
+            matched = own.get("match_repetition", False)
+            if matched and tokens > budget:
+                self.problems.append(
+                    f"{where}.match_repetition: a trial of {tokens:,} tokens is longer than the target of {budget:,}, and "
+                    "repetition is matched by leaving documents out. Lower the trial's tokens, or leave it out."
+                )
             made.append(
                 Search(
                     label=label,
@@ -566,6 +591,7 @@ class _Checker:
                     experiment=name,
                     objectives=tuple(str(objective) for objective in objectives),
                     tokens=tokens,
+                    match_repetition=matched,
                 )
             )
         for experiment in experiments:
@@ -800,9 +826,10 @@ class _Checker:
         taken = {}
         for key, kind in own.items():
             if key in item and item[key] is not None:
-                if not isinstance(item[key], kind) or isinstance(item[key], bool):
+                if not isinstance(item[key], kind) or (isinstance(item[key], bool) and kind is not bool):
                     such = item[key] if isinstance(item[key], str) else "…"
                     meant = f"a list is meant, such as [{such}]" if kind is list else f"{kind.__name__} is meant"
+                    meant = "true or false is meant" if kind is bool else meant
                     self.problems.append(f"{where}.{key}: {meant} (got {item[key]!r}).")
                     return None
                 taken[key] = item[key]

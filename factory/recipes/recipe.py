@@ -225,12 +225,14 @@ class Experiment(Settings):
 class Search(Use):
     """A search for a mixture of what `experiment` selects, by its mixture's domains and for its budget.
 
-    `objectives` are metrics to lower: a task, or task/domain. Each trial trains on `tokens`.
+    `objectives` are metrics to lower: a task, or task/domain. Each trial trains on `tokens`; with `match_repetition` it sees
+    so small a part of each domain that it repeats it as often as the target would.
     """
 
     experiment: str
     objectives: tuple[str, ...]
     tokens: int
+    match_repetition: bool = False
 
 
 class Task(Settings):

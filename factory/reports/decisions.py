@@ -123,7 +123,7 @@ def transfer(data: Mapping[str, Any]) -> RenderableType:
                 interval(one["interval"]),
                 number(one["measured"]),
                 f"{one['error']:+.2%}",
-                "!" if one["alarm"] else "",
+                "n/a" if one["alarm"] is None else "!" if one["alarm"] else "",
             )
             for name, one in law["experiments"].items()
         ]

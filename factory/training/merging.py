@@ -66,13 +66,6 @@ def merge_checkpoints(
     return {"models": len(paths), "weights": list(shares), "model_digest": digest_weights(merged), "valid": True}
 
 
-def average_tensors(models: Sequence[Mapping[str, Any]], weights: Sequence[float] | None = None) -> dict[str, Any]:
-    """The weighted average of state dicts of one shape: for models in memory, such as the ends of several runs."""
-    shares = _checked_weights(len(models), weights)
-    _check_tensors([Path(f"model {number}") for number in range(len(models))], models)
-    return {name: _average([model[name] for model in models], shares) for name in sorted(models[0])}
-
-
 def token_nats(network: Any, ids: npt.NDArray[np.int64], *, device: str = "cpu") -> npt.NDArray[np.float64]:
     """-ln p of every token but the first of rows of tokens: what ensembles of experts are made of."""
     import torch

@@ -15,14 +15,13 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from factory.core.errors import FactoryError
 from factory.core.fingerprint import digest_bytes, fingerprint
 from factory.core.packing import Integers, Reading
 from factory.storage.tokens import TokenFile
 from factory.training.batch import Batch
 from factory.training.layout import Layout, Packed, order_columns, steps_of, too_small
 from factory.training.loader import TokenStream
-from factory.training.phases import Phase, phase_steps
+from factory.training.phases import Phase, phase_steps, planned_steps
 from factory.training.scales import Scale
 from factory.training.sequences import Place, SequenceTable
 
@@ -201,13 +200,7 @@ def open_order(
     layout = Layout(file, index, spec, scale, seed)
     asked = total_tokens // scale.step_tokens
     shares = [phase.share for phase in layout.phases]
-    wanted = phase_steps(shares, asked)
-    if asked and not all(wanted):
-        short = layout.phases[wanted.index(0)]
-        raise FactoryError(
-            f"phases: '{short.label}' is {short.share:.2%} of {asked:,} steps, less than one. "
-            "Give it a larger share, or the training more tokens."
-        )
+    wanted = planned_steps(layout.phases, asked)
     sources = [layout.phase(number, steps) for number, steps in enumerate(wanted)]
     if len(sources) == 1 and isinstance(sources[0], TokenStream):
         return StreamOrder(sources[0], batch=scale.batch, steps=asked)

@@ -50,6 +50,18 @@ def plan_phases(spec: Mapping[str, Any]) -> list[Phase]:
     return planned
 
 
+def planned_steps(phases: Sequence[Phase], steps: int) -> list[int]:
+    """The steps of each phase; FactoryError where one has none."""
+    wanted = phase_steps([phase.share for phase in phases], steps)
+    if steps and not all(wanted):
+        short = phases[wanted.index(0)]
+        raise FactoryError(
+            f"phases: '{short.label}' is {short.share:.2%} of {steps:,} steps, less than one. "
+            "Give it a larger share, or the training more tokens."
+        )
+    return wanted
+
+
 def phase_steps(shares: Sequence[float], steps: int) -> list[int]:
     """The steps of each phase, `steps` together."""
     total = sum(shares)

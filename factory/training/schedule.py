@@ -105,6 +105,9 @@ def check_steps(scale: Scale, steps: int, tokens: int) -> None:
     first = annealed_steps(scale, steps)[0]
     if first <= warmup:
         least = (warmup + 1) * scale.step_tokens * 2 ** (scale.anneals - 1 if scale.schedule == "wsd_s" else 0)
+        least += (
+            scale.context
+        )  # the last target of the last sequence is one more, and a recipe's budget leaves room for it
         raise FactoryError(
             f"proxy: {tokens:,} tokens are {steps} steps at scale {scale.name}, which warms up for {warmup}. "
             f"Ask for at least {least:,} tokens, or take a smaller scale."

@@ -16,7 +16,9 @@ from factory.core.errors import FactoryError
 from factory.core.fingerprint import hash_ids
 from factory.core.manifest import Manifest, Part
 from factory.core.mixture import copy_hashes, numbered_copies, repeats
+from factory.core.seeds import seed_for
 from factory.execution.tasks import Context, Payload, Task
+from factory.mixing.budget import match_repetition
 from factory.recipes.scale import proxy_scale
 from factory.recipes.steps.tokens import read_index
 from factory.recipes.work import Bench, Made, Work
@@ -58,10 +60,12 @@ def payload_of(
     *,
     start: Manifest | None = None,
     epochs: Mapping[str, float] | None = None,
+    seen: float | None = None,
 ) -> dict[str, Any]:
     """What `make` is told, apart from its folder: `spec` is a node's (scale, seed, tokens, how documents are laid out).
 
-    With `epochs` by domain, `tokens` is a pool and they say how often its documents are read. `start` is a trained proxy to go
+    With `epochs` by domain, `tokens` is a pool and they say how often its documents are read, and
+    `seen` is the share of each domain they are read from (None: all). `start` is a trained proxy to go
     on from; the recipe's own checkpoint is used where it names one.
     """
     proxy = bench.recipe.experiment(experiment).proxy
@@ -79,6 +83,7 @@ def payload_of(
         "order": spec.get("order"),
         "spec": {name: spec[name] for name in LAID_OUT if name in spec},
         "epochs": None if epochs is None else dict(epochs),
+        "seen": seen,
         "init": init,  # files of a checkpoint in the store
         "init_folder": os.path.join(bench.recipe.folder, proxy.init)
         if proxy.init is not None and proxy.init_experiment is None
@@ -115,7 +120,6 @@ def train(job: Mapping[str, Any], report: Report | None) -> dict[str, Any]:
     from factory.training.machine import Machine
     from factory.training.order import open_order
     from factory.training.proxy import check_tokens, train_proxy
-    from factory.training.seeds import seed_for
     from factory.training.tokenizer import Encoder
 
     payload, files = job["payload"], job["files"]
@@ -126,7 +130,7 @@ def train(job: Mapping[str, Any], report: Report | None) -> dict[str, Any]:
     asked = TRIAL_COLUMNS if payload["epochs"] is not None else ()
     index = read_index(Store(payload["store"]), payload["tokens"], plan, asked)
     if payload["epochs"] is not None:
-        counts = pa.array(trial_repeats(index, payload["epochs"], run_seed))
+        counts = pa.array(trial_repeats(index, payload["epochs"], draw_seed(run_seed, number), seen=payload["seen"]))
         index = index.set_column(index.column_names.index("repeats"), "repeats", counts)
     check_tokens(TokenFile(files["tokens"]), Encoder(files["tokenizer"], **payload["policy"]))
     seed = seed_for(run_seed, f"proxy {number}")
@@ -145,11 +149,23 @@ def train(job: Mapping[str, Any], report: Report | None) -> dict[str, Any]:
     )
 
 
-def trial_repeats(index: pa.Table, epochs: Mapping[str, float], seed: int) -> npt.NDArray[np.uint32]:
+def draw_seed(run_seed: int, number: int) -> int:
+    """By which hash a trial of this seed takes documents: fresh trainings of a mixture read other documents of its domains.
+
+    A small trial reads a handful of documents of a domain. Were they the same for every seed, which ones they are would be
+    part of what is confirmed. Trials of seed 0 read the same, so that mixtures are compared on equal terms.
+    """
+    return run_seed if number == 0 else seed_for(run_seed, f"documents {number}")
+
+
+def trial_repeats(
+    index: pa.Table, epochs: Mapping[str, float], seed: int, *, seen: float | None = None
+) -> npt.NDArray[np.uint32]:
     """How often each document of a pool is read when every domain is read so many times: that of `steps/tokens.py`.
 
     `index` has doc_id, domain, length and repeats (the copies a selection takes, each a document to the mixture). Documents of
-    domains without epochs are not read. A larger share contains the smaller, whatever the other domains are.
+    domains without epochs are not read. A larger share contains the smaller, whatever the other domains are. With `seen`, as
+    many tokens are read from that share of each domain alone, which is then repeated the more (see `match_repetition`).
     """
     domains = index.column("domain").combine_chunks().dictionary_encode()
     names, numbers = domains.dictionary.to_pylist(), domains.indices.to_numpy()
@@ -163,7 +179,14 @@ def trial_repeats(index: pa.Table, epochs: Mapping[str, float], seed: int) -> np
     for name, times in epochs.items():
         own = np.flatnonzero(numbers == names.index(name))
         of, number = numbered_copies(copies[own])
-        taken = repeats(times, copy_hashes(hashes[own][of], number), lengths[own][of])
+        keys, sizes = copy_hashes(hashes[own][of], number), lengths[own][of]
+        if seen is None:
+            taken = repeats(times, keys, sizes)
+        else:
+            visible = match_repetition(keys, sizes, np.zeros(len(of), np.int64), seen)
+            taken = np.zeros(len(of), np.uint32)
+            more = float(sizes.sum()) / max(1.0, float(sizes[visible].sum()))
+            taken[visible] = repeats(times * more, keys[visible], sizes[visible])
         counts[own] = np.bincount(of, taken, len(own)).astype(np.uint32)
     return counts
 
@@ -177,7 +200,6 @@ def _train(job: Mapping[str, Any], report: Report) -> dict[str, Any]:
 
 def _train_online(job: Mapping[str, Any], report: Report) -> dict[str, Any]:
     from factory.training.online import train_online
-    from factory.training.seeds import seed_for
 
     payload, files = job["payload"], job["files"]
     online, (run_seed, number) = payload["online"], payload["seed"]

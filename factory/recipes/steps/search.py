@@ -14,15 +14,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from factory.core.errors import FactoryError
+from factory.core.errors import FactoryError, suggest
 from factory.core.fingerprint import fingerprint
 from factory.core.manifest import Manifest, Part, dataset_folder
 from factory.core.mixture import Budget
 from factory.core.search import Domain, Finding, Problem, Proposal, Searcher, Trial
 from factory.evaluation.summary import lowered
 from factory.execution.tasks import Context, Payload, Task
-from factory.recipes.recipe import Search
-from factory.recipes.references import pin_files
+from factory.mixing.budget import matched_pool
+from factory.recipes.budgets import check_proposal
+from factory.recipes.recipe import Recipe, Search
+from factory.recipes.references import matching_files, open_file, pin_files
 from factory.recipes.steps import evaluations, proxies
 from factory.recipes.work import Bench, Made, Work
 from factory.storage.leases import lease
@@ -97,6 +99,7 @@ def problem_of(bench: Bench, search: Search, selection: Manifest) -> Problem:
     assert mixture is not None
     budget, notes = mixture.config, selection.notes
     assert isinstance(budget, Budget)
+    check_metrics(bench.recipe, search)
     domains = [
         Domain(name, int(notes["tokens"][name]), int(notes["documents"][name]))
         for name in sorted(notes["tokens"])
@@ -117,6 +120,31 @@ def problem_of(bench: Bench, search: Search, selection: Manifest) -> Problem:
     )
 
 
+def check_metrics(recipe: Recipe, search: Search) -> None:
+    """Raise FactoryError where a metric is of a domain that its task does not have: files are read, nothing is trained."""
+    from factory.evaluation.domains import task_domains
+    from factory.evaluation.evaluate import read_task
+
+    asked = {name: objective for objective in search.objectives for name in [f"objectives: '{objective}'"]}
+    for setting in ("general", "special"):  # of a searcher, where it names metrics beside the objectives
+        if (metric := getattr(search.config, setting, None)) is not None:
+            asked[f"{setting}: '{metric}'"] = metric
+    known: dict[str, set[str]] = {}
+    for name, metric in asked.items():
+        label, slash, domain = metric.partition("/")
+        task = next((task for task in recipe.asked_by(search) if task.label == label), None)
+        if task is None or not slash:
+            continue
+        if label not in known:
+            files = read_task(task.config, open_file, lambda uri: matching_files(uri, recipe.folder))
+            known[label] = task_domains(task.config, files)
+        if domain not in known[label]:
+            raise FactoryError(
+                f"searches.{search.label}.{name}: the items of '{label}' have no domain '{domain}'."
+                f"{suggest(domain, sorted(known[label]))} Nothing was trained."
+            )
+
+
 def _ask(bench: Bench, state: _State, tasks: dict[str, Task]) -> None:
     """Put what a search asks next into `tasks`, without what is there already."""
     proposals = state.searcher.ask(state.problem, state.trials)
@@ -124,6 +152,9 @@ def _ask(bench: Bench, state: _State, tasks: dict[str, Task]) -> None:
     twice = [proposal.name for proposal in proposals if proposal.name in known]
     if twice or len({proposal.name for proposal in proposals}) < len(proposals):
         raise FactoryError(f"searches.{state.search.label}: the searcher proposed '{(twice or ['a trial'])[0]}' twice.")
+    proxy = bench.recipe.experiment(state.search.experiment).proxy
+    for proposal in proposals:
+        check_proposal(proposal, proxy, proposal.tokens or state.problem.trial_tokens)
     state.asked, state.done = [], not proposals
     for proposal in proposals:
         payload = _payload(bench, state, proposal)
@@ -142,6 +173,7 @@ def _payload(bench: Bench, state: _State, proposal: Proposal) -> dict[str, Any]:
     available = {domain.name: domain.tokens for domain in state.problem.domains}
     epochs = {name: share * total / available[name] for name, share in sorted(proposal.weights.items()) if share > 0}
     of = list(proposal.merge.of) if proposal.merge else [proposal.init] if proposal.init else []
+    seen = _seen(state, proposal, total)
     models = {name: [part.path for part in state.parts[name] if part.name not in NOT_MODEL] for name in of}
     train = proxies.payload_of(
         bench,
@@ -150,6 +182,7 @@ def _payload(bench: Bench, state: _State, proposal: Proposal) -> dict[str, Any]:
         work.one("models"),
         {**spec["proxy"], "seed": [spec["seed"], proposal.seed], "tokens": total},
         epochs=epochs,
+        seen=seen,
     )
     identity = {
         "steps": spec["steps"],
@@ -158,6 +191,8 @@ def _payload(bench: Bench, state: _State, proposal: Proposal) -> dict[str, Any]:
         "proxy": {**spec["proxy"], "tokens": total},
         "seed": [spec["seed"], proposal.seed],
         "epochs": {} if proposal.merge else epochs,
+        **({"seen": seen} if seen is not None and not proposal.merge else {}),
+        **({"documents": "by seed"} if proposal.seed and not proposal.merge else {}),
         "of": [[part.digest for part in state.parts[name]] for name in of],
         "merge": list(proposal.merge.weights) if proposal.merge else None,
         "online": {
@@ -190,6 +225,22 @@ def _payload(bench: Bench, state: _State, proposal: Proposal) -> dict[str, Any]:
             "start": (train["policy"]["bos"] and "bos") or "eos",
         },
     }
+
+
+def _seen(state: _State, proposal: Proposal, total: int) -> float | None:
+    """The share of each domain a trial of so many tokens may see; None: all of it."""
+    search = state.search
+    if not search.match_repetition:
+        return None
+    if proposal.online is not None:
+        raise FactoryError(
+            f"searches.{search.label}.match_repetition: shares that change while '{proposal.name}' trains have no number of "
+            "repetitions to match. Leave it out."
+        )
+    try:
+        return matched_pool(state.problem.tokens, total)
+    except FactoryError as error:
+        raise FactoryError(f"searches.{search.label}.match_repetition: '{proposal.name}': {error}") from error
 
 
 def make(payload: Payload, context: Context) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from factory.mixing import solver
 from factory.mixing.boosted import BoostedFit
 from factory.mixing.caps import named, rounded
 from factory.mixing.regression import Mean, boosted, fit_each
-from factory.mixing.swarm import tempered
+from factory.mixing.shares import raised
 from factory.mixing.trials import Rows, pending, rows_of
 from factory.stages.searchers.families import choose_family
 from factory.stages.searchers.guarded import Family, Guarded, GuardedSearch, Space, whole_space
@@ -89,7 +89,7 @@ class ClimbMethod:
 
     def _draw(self, space: Space, count: int, seed: int, *, bounded: bool) -> Array:
         return solver.draw_candidates(
-            tempered(space.prior, self.config.exponent),
+            np.array(raised(space.prior, self.config.exponent)),
             count,
             seed,
             strength=self.config.candidate_strength or float(len(space.names)),

@@ -20,7 +20,7 @@ from factory.core.search import Finding, Problem, Proposal, Searcher, Trial
 from factory.mixing.caps import named, rounded
 from factory.mixing.cmr import Critical, critical_law
 from factory.mixing.guards import half_width, pooled
-from factory.mixing.trials import pending
+from factory.mixing.trials import distinct_labels, pending
 
 Array = npt.NDArray[np.float64]
 BASE = "base"
@@ -86,7 +86,11 @@ class CmrSearch:
             seed=problem.seed,
         )
         share = 0.0 if found.at_most is None else found.at_most
-        candidates = {f"ratio {ratio:.4g}": self._shares(problem, ratio) for ratio in self.config.ratios}
+        labels = distinct_labels(self.config.ratios, 4, "g")
+        candidates = {
+            f"ratio {label}": self._shares(problem, ratio)
+            for label, ratio in zip(labels, self.config.ratios, strict=True)
+        }
         predicted = {}
         if found.at_most is not None:
             value = float(np.interp(share, self.config.ratios, table[-1]))
@@ -129,7 +133,7 @@ class CmrSearch:
     def _grid(self, problem: Problem) -> list[Proposal]:
         return [
             Proposal(
-                _name(budget, ratio, seed),
+                self._name(budget, ratio, seed),
                 self._shares(problem, ratio),
                 seed=seed,
                 role="probe",
@@ -147,7 +151,7 @@ class CmrSearch:
         groups, missing = [], []
         for budget in self.config.budgets:
             for ratio in self.config.ratios:
-                own = [by_name.get(_name(budget, ratio, seed)) for seed in range(self.config.seeds)]
+                own = [by_name.get(self._name(budget, ratio, seed)) for seed in range(self.config.seeds)]
                 values = [trial.metrics[metric] for trial in own if trial and trial.valid and metric in trial.metrics]
                 groups.append(np.array(values))
                 if not values:
@@ -169,6 +173,13 @@ class CmrSearch:
         if base is None or not base.valid or metric not in base.metrics:
             raise FactoryError(f"cmr: the base model has no '{metric}'. Run the search again, or look at its proxy.")
         return base.metrics[metric]
+
+    def _name(self, budget: float, ratio: float, seed: int) -> str:
+        of_ratio, of_budget = (
+            distinct_labels(values, 4, "f")[values.index(value)]
+            for values, value in ((self.config.ratios, ratio), (self.config.budgets, budget))
+        )
+        return f"ratio-{of_ratio}-at-{of_budget}-{seed}"
 
     def _shares(self, problem: Problem, ratio: float) -> dict[str, float]:
         general = {name: share for name, share in problem.natural.items() if name != self.config.domain}
@@ -216,10 +227,6 @@ class CmrSearch:
         if noise is None:
             warnings.append("Every run has one seed, so the ratio has no interval.")
         return tuple(warnings)
-
-
-def _name(budget: float, ratio: float, seed: int) -> str:
-    return f"ratio-{ratio:.4f}-at-{budget:.4f}-{seed}"
 
 
 @register("cmr", version=1, config=Cmr, packages=lambda config: ("scipy",))

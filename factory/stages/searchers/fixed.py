@@ -1,6 +1,7 @@
 """Given mixtures, such as a grid, each trained with several seeds.
 
-The best is taken where it beats the base by enough; otherwise the base stands.
+The best is taken where it beats the base by enough; otherwise the base stands. No fresh trainings confirm it: what picks the
+best also measures it, so its gain is optimistic, and the finding says so beside the gain shrunk towards the others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -76,6 +77,12 @@ class FixedSearch:
         )
         if adoption.gain == 0:
             warnings.append(f"The base stands: {adoption.reason}.")
+        elif adoption.name != self.config.base:
+            warnings.append(
+                f"'{adoption.name}' was picked by the trainings that measured it, so its gain of {adoption.gain:.4g} over "
+                f"{self.config.base} and what is predicted of it are optimistic; drawn towards the other mixtures the gain is "
+                f"{adoption.shrunk_gain:.4g}. Train both with other seeds to know."
+            )
         return Finding(
             weights=named(problem.names, rounded(mixtures[adoption.name], caps)),
             candidates={name: named(problem.names, rounded_within(shares, caps)) for name, shares in mixtures.items()},
@@ -86,6 +93,7 @@ class FixedSearch:
                 "base": self.config.base,
                 "gain_over_base": adoption.gain,
                 "shrunk_gain_over_base": adoption.shrunk_gain,
+                "fresh_trainings": False,  # those that picked it measured it
                 "seed_noise": adoption.noise,
                 "seed_noise_degrees": adoption.degrees,
                 "confirmed": [dict(row) for row in adoption.rows],

@@ -35,7 +35,8 @@ class Guarded(Config):
     """Settings of every guarded search.
 
     `single` names domains to train alone (`largest`, `all`). `confirm_seeds` fresh trainings of each candidate, among them the
-    `confirm_top` best measured, decide; 0 leaves that out. `margin` is in standard deviations of one training, `tolerance`
+    `confirm_top` best measured, decide; 0 leaves that out, and what is predicted is recommended unproven. Where the base breaks
+    down in them, it stands. `margin` is in standard deviations of one training, `tolerance`
     the same for each objective. `bootstrap` refits give the intervals; with `prior_where_unsure` a domain whose interval
     spans its natural share gets it.
     """
@@ -250,9 +251,11 @@ class GuardedSearch:
         chance = 2 / math.sqrt(max(len(study.fitted) - 1, 1))
         trusted = math.isfinite(rank) and rank > max(chance, shuffled)
         confirmed = adoption.noise is not None
-        taken = adoption.name if confirmed or not trusted else first
+        # Fresh trainings that were asked for and show nothing leave the base standing, as a gain that is too small does.
+        asked = self.guards.confirm_seeds > 0
+        taken = adoption.name if confirmed or asked or not trusted else first
         chosen = contenders.get(taken, study.candidates[first])
-        warnings = _warnings(study, adoption, rank, chance, trusted, confirmed, failed, taken)
+        warnings = _warnings(study, adoption, rank, chance, trusted, confirmed, failed, taken, asked)
         low, high = guards.percentile_interval(study.optima)
         return Finding(
             weights=named(problem.names, rounded(chosen, caps_of(problem))),
@@ -341,6 +344,7 @@ def _warnings(
     confirmed: bool,
     failed: Sequence[str],
     taken: str,
+    asked: bool,
 ) -> tuple[str, ...]:
     said = []
     if failed:
@@ -350,7 +354,12 @@ def _warnings(
             f"The regression ranks held-out mixtures no better than chance (Spearman {rank:.2f}; chance reaches "
             f"{chance:.2f} with {len(study.fitted)} trials): its predictions and effects say nothing. Give more or longer trials."
         )
-    if not confirmed:
+    if not confirmed and asked:
+        said.append(
+            f"Nothing was confirmed by fresh trainings: {adoption.reason}. The base stands, as it was measured before; "
+            "what is predicted is a candidate."
+        )
+    elif not confirmed:
         said.append(f"Nothing was confirmed by fresh trainings: {adoption.reason}. '{taken}' is recommended unproven.")
     elif taken == adoption.name and adoption.gain == 0:
         said.append(f"The base stands: {adoption.reason}.")

@@ -208,7 +208,9 @@ class MergeAblationSearch:
 
 
 def _name(what: str, union: Sequence[str]) -> str:
-    return f"{what}-{'+'.join(union)}"
+    """`a` with `b` and a domain called `a+b` are two unions, and have two names."""
+    escaped = (name.replace("%", "%25").replace("+", "%2B") for name in union)
+    return f"{what}-{'+'.join(escaped)}"
 
 
 @register("merge_ablation", version=1, config=MergeAblation)

@@ -20,7 +20,7 @@ from factory.mixing.caps import vector
 from factory.mixing.exponential import ExponentialFit
 from factory.mixing.laws import extrapolate
 from factory.mixing.regression import Mean
-from factory.mixing.trials import Rows, objectives_of, rows_of
+from factory.mixing.trials import Rows, distinct_labels, objectives_of, rows_of
 from factory.stages.searchers.families import choose_family
 from factory.stages.searchers.guarded import Family, Guarded, GuardedSearch, Space, whole_space
 from factory.stages.searchers.olmix import coefficients, solve_laws
@@ -54,10 +54,11 @@ class MixingLawMethod:
 
     def explore(self, problem: Problem, space: Space, trials: Sequence[Trial]) -> list[Proposal]:
         swarm = swarm_proposals(problem, space, self.config.trials or default_trials(len(space.names)), self.config)
+        labels = distinct_labels(self.config.budgets, 6, "g")
         shorter = [
-            replace(proposal, name=f"{proposal.name}-at-{share:g}", tokens=max(1, round(share * problem.trial_tokens)))
+            replace(proposal, name=f"{proposal.name}-at-{label}", tokens=max(1, round(share * problem.trial_tokens)))
             for proposal in swarm
-            for share in self.config.budgets
+            for share, label in zip(self.config.budgets, labels, strict=True)
             if share < 1
         ]
         return swarm + shorter

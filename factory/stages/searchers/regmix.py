@@ -16,7 +16,7 @@ from factory.core.registry import register
 from factory.core.search import Problem, Proposal, Searcher, Trial
 from factory.mixing import solver
 from factory.mixing.regression import Mean
-from factory.mixing.swarm import tempered
+from factory.mixing.shares import raised
 from factory.mixing.trials import Rows, rows_of
 from factory.stages.searchers.families import choose_family
 from factory.stages.searchers.guarded import Family, Guarded, GuardedSearch, Space, whole_space
@@ -59,7 +59,7 @@ class RegMixMethod:
     def optimum(self, model: Mean, space: Space, seed: int, *, quick: bool) -> dict[str, Array]:
         count = min(self.config.candidates, QUICK) if quick else self.config.candidates
         candidates = solver.draw_candidates(
-            tempered(space.prior, self.config.exponent),
+            np.array(raised(space.prior, self.config.exponent)),
             count,
             seed,
             strength=self.config.candidate_strength or float(len(space.names)),
