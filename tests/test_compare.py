@@ -5,6 +5,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,15 @@ def test_an_undecided_one_is_told_what_deciding_would_cost() -> None:
     assert found.to_decide.usd == pytest.approx(found.to_decide.runs * 36 / 3600 * 2)
     assert found.primary.power is not None
     assert found.primary.power < 0.8
+
+
+def test_two_names_for_one_training_leave_nothing_to_decide() -> None:
+    runs = simulate({"raw": 0.0})
+    twice = [*runs, *(replace(run, experiment="again") for run in runs)]
+    found = compare(twice, "raw", "again")
+    assert found.outcome == "undecided"
+    assert "there is nothing to decide" in found.sentence
+    assert found.to_decide is None
 
 
 def test_tasks_of_one_metric_are_a_family_and_a_mean() -> None:

@@ -315,6 +315,9 @@ def judge(
     )
 
 
+SAME = "both gave the same scores, seed by seed and item by item: there is nothing to decide"
+
+
 def _undecided(
     base: Sample,
     other: Sample,
@@ -333,6 +336,8 @@ def _undecided(
         return "the seeds gave identical scores, so nothing is known about their noise"
     if interval.low > 0 or interval.high < 0:
         return ""
+    if np.allclose(base.seeds, other.seeds, rtol=1e-12, atol=0) and item_se <= 1e-12 * largest:
+        return SAME
     if wanted is None:
         return (
             f"difference {difference:.4g}: lost in the noise of these items (se {item_se:.2g}) at any number of seeds"

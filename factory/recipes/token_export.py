@@ -60,10 +60,13 @@ def export_tokens(
     with `packed` a sequence, in the order in which the proxy of this seed reads them. `dry_run` only says what would be
     written.
     """
+    known = [item.label for item in workspace.recipe.experiments]
+    if experiment not in known:
+        raise FactoryError(f"No experiment is named '{experiment}'.{suggest(experiment, known)}")
     asked = workspace.recipe.experiment(experiment)
     if form not in FORMATS:
         raise FactoryError(
-            f"No format of tokens is named '{form}'.{suggest(form, FORMATS)} Known: {', '.join(FORMATS)}."
+            f"No format of tokens is named '{form}'.{suggest(form, FORMATS)}"
         )
     if repeat and packed:
         raise FactoryError("export: packed sequences hold every document as often as it is read. Leave --repeat out.")

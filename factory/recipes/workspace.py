@@ -162,7 +162,8 @@ class Workspace:
             if kind in MODELLED and self.recipe.tokenizer is None:
                 raise FactoryError(f"{name}: a recipe with 'tokenizer: none' ends with decisions, and trains nothing.")
             raise FactoryError(
-                f"{name} has not been made, or has not passed its gates. 'factory plan' shows why; 'factory run' makes it."
+                f"{name} has not been made, or has not passed its gates. 'factory plan' shows why; "
+                f"'factory run {name.partition('@')[0]}' makes it."
             )
         return manifest
 

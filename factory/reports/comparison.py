@@ -129,7 +129,7 @@ def _cost_lines(data: Mapping[str, Any]) -> list[str]:
             f"To decide a difference of this size (80 % power): {data['to_decide']['runs']} more runs, "
             f"about {_price(data['to_decide'])}."
         )
-    elif data["outcome"] == "undecided":
+    elif data["outcome"] == "undecided" and data["primary"]["verdict"]["difference"]:
         lines.append(
             "No number of seeds would decide it: the items alone hide a difference of this size. More items would."
         )

@@ -75,6 +75,7 @@ def payload_of(
         init = [part.path for part in start.parts if part.name != RECORD]
     return {
         "store": bench.store.url,
+        "experiment": experiment,
         "tokens": {part.name: part.to_json() for part in tokens.parts},
         "tokenizer": tokenizer.parts[0].path,
         "policy": {name: tokens.notes["contract"][name] for name in ("bos", "eos")},
@@ -280,7 +281,10 @@ def _keep(
             "usd_per_hour": payload["usd_per_hour"],
             **payload.get("machine", {}),
         }
-        record = run({"payload": dict(payload), "files": files, "machine": machine}, report)
+        try:
+            record = run({"payload": dict(payload), "files": files, "machine": machine}, report)
+        except FactoryError as error:  # of many that train side by side, say which
+            raise type(error)(f"experiments.{payload['experiment']}: {error}") from error
     model = os.path.join(out, "model")
     names = sorted(os.listdir(model)) if record["valid"] else []
     with store.scratch() as scratch:
