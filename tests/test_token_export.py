@@ -209,8 +209,8 @@ def test_packed_sequences_come_in_the_order_the_proxy_reads_them(workspace, mask
 def order_of(project):
     manifest = project.need("tokens", "top")
     parts = {part.name: part.to_json() for part in manifest.parts}
-    plan = token_export._plan(project, project.recipe.experiment("top"), manifest, 0)
-    return token_export._opened_order(project.store, {"parts": parts, "plan": plan})
+    plan = token_export.training_plan(project, project.recipe.experiment("top"), manifest, 0)
+    return token_export.opened_order(project.store, {"parts": parts, "plan": plan})
 
 
 def test_a_proxy_the_recipe_does_not_train_has_no_order(workspace, tmp_path):

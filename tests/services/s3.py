@@ -86,7 +86,10 @@ def serve_s3(folder: Path) -> Iterator[str]:
         # On a busy machine the object store may ask the monitor before it has the cluster's map, and give up.
         if servers[-1].poll() is not None:
             start("ceph-osd", "-i", "0")
-        return "1 up" in call("ceph", "osd", "stat")
+        try:
+            return "1 up" in call("ceph", "osd", "stat")
+        except RuntimeError:  # a monitor that is busy refuses now and then; who waits too long is told by wait_until
+            return False
 
     try:
         map_file = str(folder / "monitors")
