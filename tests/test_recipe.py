@@ -328,5 +328,97 @@ def test_a_linker_waits_for_every_rule_of_a_preset():
 
 def test_an_experiment_in_error_is_no_unknown_base():
     told = problems(base="a", experiments={"a": {"mixture": {"tokens": -1}}, "b": {}})
-    assert told.startswith("mixture.tokens")
+    assert told.startswith("experiments.a.mixture.tokens")
     assert "\n" not in told
+
+
+SEARCHED: dict[str, Any] = {
+    "proxy": {"seeds": 2},
+    "evaluate": {"held": {"use": "bits_per_byte", "uri": "held/*.jsonl"}},
+    "mixture": {"use": "natural", "tokens": 100_000},
+    "searches": {
+        "grid": {"use": "fixed", "mixtures": {"a": {"crawl": 1.0}}, "experiment": "natural"},
+        "first": {"use": "fixed", "mixtures": {"a": {"crawl": 1.0}}},
+    },
+    "experiments": {
+        "natural": {},
+        "longer": {"mixture": {"tokens": 200_000}},
+        "on": {"proxy": {"init": "experiment:natural"}},
+        "found": {"mixture": {"use": "searched", "search": "grid"}},
+    },
+}
+HALF = {"use": "weights", "weights": {"crawl": 0.9}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"proxy": {"precision": "fp16"}}, "proxy.precision: "),
+        ({"proxy": {"seeds": 0}}, "proxy.seeds: "),
+        ({"proxy": {"seeds": 2, "scale": "nanno"}}, "proxy.scale: no scale is named 'nanno'. Did you mean 'nano'?"),
+        ({"proxy": 7}, "proxy: a map is meant"),
+        ({"mixture": {"use": "natural", "tokens": "20k"}}, "mixture.tokens: "),
+        ({"mixture": {**HALF, "tokens": 100_000}}, "mixture"),
+        ({"mixture": {"use": "natural", "tokens": 1000}}, "experiments.natural.mixture.tokens: 1,000 tokens are "),
+        ({"evaluate": {"held": {"use": "bits_per_byte", "uri": "x", "limit": 0}}}, "evaluate.held.limit: "),
+    ],
+)
+def test_a_mistake_in_the_base_is_told_once_and_nothing_that_follows_from_it(changes, told):
+    assert recipe(**SEARCHED).experiments
+    searches = {label: {**item, "tokens": 100_000} for label, item in SEARCHED["searches"].items()}
+    found = problems(**{**SEARCHED, "searches": searches, **changes})
+    assert found.startswith(told)
+    assert "\n" not in found
+
+
+def test_a_proxy_in_error_hides_no_other_mistake():
+    experiments = {"natural": {}, "wide": {"proxy": {"average": 0}}}
+    told = problems(proxy={"seeds": 0}, experiments=experiments)
+    assert [problem.partition(": ")[0] for problem in told.split("\n")] == [
+        "proxy.seeds",
+        "experiments.wide.proxy.average",
+    ]
+    told = problems(experiments={"natural": {}, "wide": {"proxy": {"scale": "nanno"}}})
+    assert told.startswith("experiments.wide.proxy.scale: no scale is named 'nanno'.")
+    assert "\n" not in told
+    assert "experiments.wide.proxy.seeds: experiments are compared" in problems(
+        experiments={"natural": {}, "wide": {"proxy": {"seeds": 5}}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ({"mixture": {"use": "unimx"}}, "experiments.unimax.mixture.use: "),
+        ({"mixture": {"use": "searched"}}, "experiments.unimax.mixture.search: a value is required"),
+        ({"mixture": {"use": "natural", "by": "topic"}}, "experiments.unimax.mixture.by: no column of texts"),
+        ({"mixture": HALF}, "experiments.unimax.mixture"),
+        ({"mixture": 7}, "experiments.unimax.mixture: "),
+        ({"packing": {"use": "best_ft"}}, "experiments.unimax.packing.use: "),
+        ({"conditioning": {"column": "hots"}}, "experiments.unimax.conditioning.column: "),
+        ({"selection": {"use": "rehydrat"}}, "experiments.unimax.selection.use: "),
+    ],
+)
+def test_a_mistake_in_an_experiment_is_told_where_it_stands(override, told):
+    assert problems(experiments={"natural": {}, "unimax": override, "last": {}}).startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("base", "told"),
+    [
+        ({"mixture": {"use": "natral", "tokens": 1000}}, "mixture.use: "),
+        ({"mixture": {**HALF, "tokens": 1000}}, "mixture"),
+        ({"packing": {"use": "best_ft"}}, "packing.use: "),
+        ({"conditioning": {"column": "hots"}}, "conditioning.column: "),
+    ],
+)
+def test_a_mistake_in_the_base_of_experiments_is_told_where_it_stands(base, told):
+    found = problems(**base, experiments={"natural": {}, "longer": {"mixture": {"tokens": 2000}}})
+    assert found.startswith(told)
+    assert "\n" not in found
+
+
+def test_an_unknown_key_is_told_with_every_key_that_a_use_takes():
+    told = problems(packing={"use": "concatenate", "mx": True})
+    assert told.startswith("packing.mx: unknown key 'mx'. Did you mean 'mix'? Known: ")
+    assert "use" in told.partition("Known: ")[2]

@@ -4,11 +4,11 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from pydantic import BaseModel, ValidationError
@@ -71,6 +71,7 @@ PRESET_SECTIONS = ("name", "source", "scorers", "rules")
 DEFAULT_PART_BYTES = 64 << 20
 MOST_NAMED = 12  # columns in a message
 NO_TOKENIZER = "none"
+T = TypeVar("T")
 
 
 def load_recipe(path: str, *, store: str | None = None) -> Recipe:
@@ -101,6 +102,8 @@ class _Checker:
     # Scorers and linkers that are in error themselves, by label: the stage each means, None where nobody can tell. What they
     # would write is not known, so nothing that asks for it is called wrong.
     broken: dict[str, str | None] = field(default_factory=dict)
+    # Experiments whose proxy is in error, or the base's is: what follows from it is not told.
+    no_proxy: set[str] = field(default_factory=set)
 
     def recipe(self, data: Any, store: str | None) -> Recipe | None:
         if not isinstance(data, Mapping):
@@ -132,17 +135,17 @@ class _Checker:
         linkers = self.waiting(linkers, linking, _present(scorers), self.section(data, "filters"))
         self.learn_from_known(_present(scorers), linkers, list(given))
         curates = data.get("tokenizer") == NO_TOKENIZER
-        experiments = self.experiments(data, _present(scorers), linkers, mixes=not curates)
-        base = data.get("base", experiments[0].label if experiments else "")
+        proxy = self.proxy("proxy", self.section(data, "proxy"))
         written = data.get("experiments")
         labels = [str(label) for label in written or ("base",)] if isinstance(written or {}, Mapping) else []
-        if experiments and base not in labels:
+        experiments = self.experiments(data, _present(scorers), linkers, proxy, labels, mixes=not curates)
+        base = data.get("base", labels[0] if labels else "")
+        if labels and base not in labels:
             self.problems.append(f"base: no experiment is named '{base}'.{suggest(str(base), labels)}")
         rewrite = self.rewriters(data, _present(scorers), linkers)
         tokenizer = None if curates else self.values(Tokenizer, "tokenizer", self.section(data, "tokenizer"))
-        proxy = self.proxy("proxy", self.section(data, "proxy"))
         tasks = [self.task(label, item) for label, item in self.section(data, "evaluate").items()]
-        searches = [] if curates else self.searches(data, experiments, [task for task in tasks if task])
+        searches = [] if curates else self.searches(data, experiments, labels)
         if not curates:
             self.budgets(data, experiments, searches)
         for section in MODELLED_SECTIONS if curates else ():
@@ -163,6 +166,7 @@ class _Checker:
         if not isinstance(place, str) or not place:
             self.problems.append(f"store: a folder or URL is meant (got {place!r}).")
         if self.problems:
+            self.problems = list(dict.fromkeys(self.problems))
             return None
         assert proxy is not None
         return Recipe(
@@ -340,7 +344,14 @@ class _Checker:
         return made
 
     def experiments(
-        self, data: Mapping[str, Any], scorers: list[Use], linkers: list[LinkerUse], *, mixes: bool
+        self,
+        data: Mapping[str, Any],
+        scorers: list[Use],
+        linkers: list[LinkerUse],
+        base_proxy: Proxy | None,
+        labels: list[str],
+        *,
+        mixes: bool,
     ) -> list[Experiment]:
         columns = available_columns(scorers, linkers)
         base = self.section(data, "filters")
@@ -368,53 +379,105 @@ class _Checker:
                     f"{where}.filters.{gone}: removes a filter the base does not have.{suggest(gone, base)}"
                 )
             rules = [rule for key, item in filters.items() for rule in self.rules(key, item, columns, scorers)]
-            chosen = self.selection(data.get("selection"), override, columns, scorers)
+            chosen = self.placed(
+                where,
+                "selection",
+                override,
+                lambda override: self.selection(data.get("selection"), override, columns, scorers),
+            )
             if not mixes:
                 made.append(Experiment(label=label, rules=tuple(rules), selection=chosen, mixture=None))
                 continue
-            item = _override(mixture, override.get("mixture", {}))
-            mixed = self.mixture("mixture", item, columns)
+            mixed = self.placed(
+                where,
+                "mixture",
+                override,
+                lambda override: self.mixture("mixture", _override(mixture, override.get("mixture", {})), columns),
+            )
+            conditioned = override.get("conditioning", data.get("conditioning"))
+            conditioning = self.conditioning(_place(where, "conditioning", override), conditioned, columns)
+            packing = override.get("packing", data.get("packing"))
+            packer = self.packing(_place(where, "packing", override), packing, columns)
+            proxy = self.proxy_of(where, data.get("proxy"), override.get("proxy"), base_proxy)
+            if proxy is None:
+                self.no_proxy.add(label)
             if mixed is None:
                 continue
-            conditioning = self.conditioning(override.get("conditioning", data.get("conditioning")), columns)
+            item = _override(mixture, override.get("mixture", {}))
             phases = self.phases(where, override.get("phases", data.get("phases")), item, mixed, columns)
-            for phase in phases if conditioning is None else ():
+            for phase in phases if conditioned is None else ():
                 if phase.conditioned:
                     self.problems.append(
                         f"{where}.phases: '{phase.label}' is conditioned and nothing says on what. Add a section 'conditioning' "
                         "with a column."
                     )
-            proxy = self.proxy(f"{where}.proxy", _override_map(data.get("proxy"), override.get("proxy")))
             made.append(
                 Experiment(
                     label=label,
                     rules=tuple(rules),
                     selection=chosen,
                     mixture=mixed,
-                    packing=self.packing(override.get("packing", data.get("packing")), columns),
+                    packing=packer,
                     phases=tuple(phases),
                     conditioning=conditioning,
                     proxy=proxy or Proxy(),
                 )
             )
-        self.going_on(made, self.section(data, "proxy"))
+        self.going_on(made, base_proxy, labels)
         # A base filter stands in several experiments: its problem is reported once.
         self.problems = list(dict.fromkeys(self.problems))
         return made
+
+    def placed(
+        self, where: str, section: str, override: Mapping[str, Any], check: Callable[[Mapping[str, Any]], T]
+    ) -> T:
+        """What `check` makes of a section with an experiment's override; problems stand where they were written.
+
+        Those of keys that the override brings are the experiment's, and those that the base has without it are the base's.
+        """
+        made, found = self.aside(lambda: check(override))
+        changed = override.get(section)
+        if changed is None or not found:
+            self.problems += found
+            return made
+        of_base = {_unquoted(problem): problem for problem in self.aside(lambda: check({}))[1]}
+        for problem in found:
+            key = problem.partition(":")[0].removeprefix(section).removeprefix(".").partition(".")[0]
+            own = bool(key) and isinstance(changed, Mapping) and key in changed
+            if not own and _unquoted(problem) in of_base:
+                self.problems.append(of_base[_unquoted(problem)])
+            else:
+                self.problems.append(f"{where}.{problem}")
+        return made
+
+    def aside(self, check: Callable[[], T]) -> tuple[T, list[str]]:
+        """What `check` makes, and the problems it finds, which are not reported yet."""
+        before, self.problems = self.problems, []
+        made = check()
+        found, self.problems = self.problems, before
+        return made, found
 
     def proxy(self, where: str, item: Any) -> Proxy | None:
         proxy: Proxy | None = self.values(Proxy, where, item)
         if proxy and proxy.scale not in SCALES:
             self.problems.append(f"{where}.scale: no scale is named '{proxy.scale}'.{suggest(proxy.scale, SCALES)}")
+            return None
         return proxy
 
-    def going_on(self, experiments: list[Experiment], base: Mapping[str, Any]) -> None:
+    def proxy_of(self, where: str, written: Any, changed: Any, base: Proxy | None) -> Proxy | None:
+        """The proxy of an experiment; None where its override is in error, or the base, which is told there."""
+        if base is None:
+            self.proxy(f"{where}.proxy", changed or {})
+            return None
+        return self.proxy(f"{where}.proxy", _override_map(written, changed))
+
+    def going_on(self, experiments: list[Experiment], base: Proxy | None, labels: list[str]) -> None:
         """Report proxies that go on from experiments that are not there or go on from themselves, and unequal seeds."""
         by_label = {experiment.label: experiment for experiment in experiments}
         for experiment in experiments:
             where, proxy = f"experiments.{experiment.label}.proxy", experiment.proxy
-            for name in ("scale", "seeds"):
-                if getattr(proxy, name) != base.get(name, getattr(Proxy(), name)):
+            for name in ("scale", "seeds") if base and experiment.label not in self.no_proxy else ():
+                if getattr(proxy, name) != getattr(base, name):
                     self.problems.append(
                         f"{where}.{name}: experiments are compared at one scale and with as many seeds. Set proxy.{name}."
                     )
@@ -423,8 +486,8 @@ class _Checker:
                 seen.append(now)
                 now = by_label[now].proxy.init_experiment
             if now is not None and now not in by_label:
-                if now == proxy.init_experiment:
-                    self.problems.append(f"{where}.init: no experiment is named '{now}'.{suggest(now, by_label)}")
+                if now == proxy.init_experiment and now not in labels:
+                    self.problems.append(f"{where}.init: no experiment is named '{now}'.{suggest(now, labels)}")
             elif now is not None:
                 chain = " from ".join([*seen, now])
                 self.problems.append(
@@ -436,36 +499,45 @@ class _Checker:
         overrides = self.section(data, "experiments")
         trains = any(data.get(name) for name in ("proxy", "evaluate", "searches"))
         by_label = {experiment.label: experiment for experiment in experiments}
+        told = set[str]()  # of tokens of the base, which stand in every experiment
         for label, experiment in by_label.items():
             written = overrides.get(label)
-            if experiment.proxy.scale in SCALES and (trains or (isinstance(written, Mapping) and written.get("proxy"))):
-                self.problems += experiment_problems(experiment)
+            written = written if isinstance(written, Mapping) else {}
+            if label in self.no_proxy or not (trains or written.get("proxy")):
+                continue
+            own = isinstance(written.get("mixture"), Mapping) and "tokens" in written["mixture"]
+            for problem in experiment_problems(experiment):
+                place, _, what = problem.partition(": ")
+                if own or not place.endswith(".mixture.tokens"):
+                    self.problems.append(problem)
+                elif what not in told:
+                    told.add(what)
+                    self.problems.append(problem)
         for search in searches:
-            proxy = by_label[search.experiment].proxy
-            if proxy.scale in SCALES and search.tokens > 0:
-                self.problems += search_problems(search, proxy)
+            if search.experiment not in self.no_proxy and search.tokens > 0:
+                self.problems += search_problems(search, by_label[search.experiment].proxy)
         self.problems = list(dict.fromkeys(self.problems))  # overrides of the base's proxy stand in every experiment
 
-    def packing(self, item: Any, columns: Mapping[str, Any]) -> Use | None:
+    def packing(self, where: str, item: Any, columns: Mapping[str, Any]) -> Use | None:
         if item is None:
             return None
-        use = self.use("packer", "packing", "packing", item)
+        use = self.use("packer", where, "packing", item, check_label=False)
         for name in use.stage.reads_for(use.config) if use else ():
             if name not in columns:
-                self.problems.append(f"packing: reads '{name}', which no stage writes.{suggest(name, columns)}")
+                self.problems.append(f"{where}: reads '{name}', which no stage writes.{suggest(name, columns)}")
         return use
 
-    def conditioning(self, item: Any, columns: Mapping[str, Any]) -> Conditioning | None:
+    def conditioning(self, where: str, item: Any, columns: Mapping[str, Any]) -> Conditioning | None:
         if item is None:
             return None
         if not isinstance(item, Mapping):
-            self.problems.append(f"conditioning: a map with 'column' is meant, this is {_kind(item)}.")
+            self.problems.append(f"{where}: a map with 'column' is meant, this is {_kind(item)}.")
             return None
-        made: Conditioning | None = self.values(Conditioning, "conditioning", item)
+        made: Conditioning | None = self.values(Conditioning, where, item)
         texts = [name for name in DOCUMENT.names if name in columns and is_text(columns[name])]
         if made is not None and made.column not in texts:
             self.problems.append(
-                f"conditioning.column: no text column of documents is named '{made.column}'.{suggest(made.column, texts)}"
+                f"{where}.column: no text column of documents is named '{made.column}'.{suggest(made.column, texts)}"
             )
         return made
 
@@ -521,9 +593,13 @@ class _Checker:
             )
         return made
 
-    def searches(self, data: Mapping[str, Any], experiments: list[Experiment], tasks: list[Task]) -> list[Search]:
-        """The `searches` section, and the experiments that take what they find."""
+    def searches(self, data: Mapping[str, Any], experiments: list[Experiment], named: list[str]) -> list[Search]:
+        """The `searches` section, and the experiments that take what they find.
+
+        Experiments and tasks in error are known by the names they are written under.
+        """
         made = []
+        labels = list(self.section(data, "evaluate"))
         by_label = {experiment.label: experiment for experiment in experiments}
         written = self.section(data, "searches")
         for label, item in written.items():
@@ -533,9 +609,10 @@ class _Checker:
             use = self.use("searcher", where, label, item, leave_out=tuple(kinds))
             if own is None or use is None:
                 continue
-            name = own.get("experiment", next(iter(by_label), ""))
+            name = own.get("experiment", named[0] if named else "")
             if name not in by_label:
-                self.problems.append(f"{where}.experiment: no experiment is named '{name}'.{suggest(name, by_label)}")
+                if named and name not in named:  # else no map of experiments, which is told
+                    self.problems.append(f"{where}.experiment: no experiment is named '{name}'.{suggest(name, named)}")
                 continue
             experiment = by_label[name]
             if experiment.searches:
@@ -553,12 +630,12 @@ class _Checker:
                     f"{where}.experiment: '{name}' reads the best documents of a domain first (best_first), and trials read them "
                     "by hash: they would measure others. Search an experiment without it, and take the finding in this one."
                 )
-            if getattr(use.config, "start", None) is not None and experiment.proxy.init is None:
+            checks_start = getattr(use.config, "start", None) is not None and name not in self.no_proxy
+            if checks_start and experiment.proxy.init is None:
                 self.problems.append(
                     f"{where}.start: the metrics of a checkpoint that trials go on from, and the proxies of '{name}' go on "
                     "from none. Name it in 'proxy.init', or leave 'start' out: a base model is then trained."
                 )
-            labels = [task.label for task in tasks]
             objectives = own.get("objectives", labels[:1])
             if labels and not objectives:
                 self.problems.append(f"{where}.objectives: at least one task is meant.{suggest('', labels)}")
@@ -807,7 +884,13 @@ class _Checker:
             self.problems.append(f"{where}.use: {error}")
             return None
         settings = {key: value for key, value in item.items() if key != "use" and key not in leave_out}
-        config = self.values(stage.config, where, settings)
+        config, found = self.aside(lambda: self.values(stage.config, where, settings))
+        known = stage.config.model_fields
+        for key in settings:  # beside its settings, every use of the stage takes these
+            refused = f"{where}.{key}: unknown key '{key}'."
+            full = refused + suggest(str(key), ("use", *leave_out, *known))
+            found = [full if problem == refused + suggest(str(key), known) else problem for problem in found]
+        self.problems += found
         return Use(label=label, stage=stage, config=config) if config is not None else None
 
     def values(self, model: type[BaseModel], where: str, settings: Mapping[str, Any]) -> Any:
@@ -888,6 +971,16 @@ def _override_map(base: Any, changed: Any) -> dict[str, Any]:
     if isinstance(base.get("overrides"), Mapping) and isinstance(changed.get("overrides"), Mapping):
         both["overrides"] = {**base["overrides"], **changed["overrides"]}
     return both
+
+
+def _place(where: str, section: str, override: Mapping[str, Any]) -> str:
+    """Where a section that an override replaces whole was written."""
+    return f"{where}.{section}" if section in override else section
+
+
+def _unquoted(problem: str) -> str:
+    """A problem without what it quotes, which is the whole section where it is of several keys together."""
+    return problem.partition(" (got ")[0]
 
 
 def available_columns(scorers: list[Use], linkers: list[LinkerUse]) -> dict[str, Any]:
