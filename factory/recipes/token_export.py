@@ -65,9 +65,7 @@ def export_tokens(
         raise FactoryError(f"No experiment is named '{experiment}'.{suggest(experiment, known)}")
     asked = workspace.recipe.experiment(experiment)
     if form not in FORMATS:
-        raise FactoryError(
-            f"No format of tokens is named '{form}'.{suggest(form, FORMATS)}"
-        )
+        raise FactoryError(f"No format of tokens is named '{form}'.{suggest(form, FORMATS)}")
     if repeat and packed:
         raise FactoryError("export: packed sequences hold every document as often as it is read. Leave --repeat out.")
     if shard_tokens < 1:
