@@ -9,9 +9,7 @@ optimizer, the cursors and the plain numbers of the method, and a run that was s
 those of probes), or the last one. `accounting` says what else was read to find it.
 """
 
-import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +35,7 @@ from factory.training.measuring import OnlineRun
 from factory.training.model import build_model, check_vocabulary, model_config, read_model, weights_digest
 from factory.training.online_methods import METHODS, Method, make_settings
 from factory.training.proxy import choose_device
+from factory.training.records import check_same_run, finished_record, write_json
 from factory.training.scales import Scale
 from factory.training.schedule import check_steps, learning_rate
 from factory.training.tokenizer import Encoder
@@ -128,7 +127,7 @@ def train_online(
         "seed": seed,
         "total_tokens": total_tokens,
     }
-    finished = _finished(out, spec)
+    finished = finished_record(out, spec)
     if finished is not None:
         return finished
 
@@ -175,7 +174,7 @@ def train_online(
         }
         if reason is None:
             save_model(out / "model", model, encoder)
-    _write_json(out / "record.json", record)
+    write_json(out / "record.json", record)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     return record
 
@@ -405,15 +404,6 @@ def _folder_digest(folder: str | Path | None) -> str | None:
     return hasher.hexdigest()
 
 
-def _finished(out: Path, spec: dict[str, Any]) -> dict[str, Any] | None:
-    path = out / "record.json"
-    if not path.exists():
-        return None
-    record: dict[str, Any] = json.loads(path.read_text())
-    _same_run(out, spec, record["spec"])
-    return record
-
-
 def _resume(
     root: Path, spec: dict[str, Any], run: OnlineRun, mixer: Method, turns: Turns, report: Report | None
 ) -> Standing:
@@ -431,7 +421,7 @@ def _resume(
             shares_sum=[0.0] * count,
         )
     state = read_state(path)
-    _same_run(root.parent, spec, state.pop("spec"))
+    check_same_run(root.parent, spec, state.pop("spec"))
     mixer.restore(state.pop("method"))
     turns.restore(state.pop("turns"))
     restore(path, run.model, run.optimizer)
@@ -440,17 +430,3 @@ def _resume(
     if report is not None:
         report({"event": "resumed", "step": standing.step})
     return standing
-
-
-def _same_run(out: Path, asked: dict[str, Any], found: dict[str, Any]) -> None:
-    different = [key for key in asked if asked[key] != found.get(key)]
-    if different:
-        raise FactoryError(
-            f"proxy: {out} holds another run (its {', '.join(different)} differ). Give this run a folder of its own."
-        )
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(value, sort_keys=True, allow_nan=False, indent=1) + "\n")
-    os.replace(temporary, path)

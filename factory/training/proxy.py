@@ -6,8 +6,6 @@ arguments alone (to the bit on a CPU with the same number of threads and process
 calls this with the same arguments; rank 0 writes.
 """
 
-import json
-import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -40,6 +38,7 @@ from factory.training.model import (
     scale_of,
 )
 from factory.training.order import Order
+from factory.training.records import check_same_run, finished_record, write_json
 from factory.training.scales import Scale
 from factory.training.schedule import annealed_steps, check_steps, learning_rate
 from factory.training.tokenizer import Encoder
@@ -106,7 +105,7 @@ def train_proxy(
             "average": average,
             "precision": precision,
         }
-        finished = _finished(out, spec)
+        finished = finished_record(out, spec)
         if finished is not None:
             return finished
         model = start or _new_model(scale, encoder, order, seed)
@@ -151,7 +150,7 @@ def train_proxy(
             record["model_digest"] = digest_weights(model_weights(model))
             save_model(out / "model", model, encoder, [_annealed(out, step) for step in sorted(annealed)])
     if world()[0] == 0:
-        _write_json(out / "record.json", record)
+        write_json(out / "record.json", record)
         for folder in ("checkpoints", "annealed"):
             shutil.rmtree(out / folder, ignore_errors=True)
     return record
@@ -222,15 +221,6 @@ def _annealed(out: Path, step: int) -> Path:
     return out / "annealed" / f"annealed-{step:010d}.safetensors"
 
 
-def _finished(out: Path, spec: dict[str, Any]) -> dict[str, Any] | None:
-    path = out / "record.json"
-    if not path.exists():
-        return None
-    record: dict[str, Any] = json.loads(path.read_text())
-    _same_run(out, spec, record["spec"])
-    return record
-
-
 def _resume(
     root: Path, spec: dict[str, Any], model: Any, optimizer: Any, average: Average | None, report: Report | None
 ) -> Progress:
@@ -241,7 +231,7 @@ def _resume(
     if path is None:
         return Progress()
     state = read_state(path)
-    _same_run(root.parent, spec, state.pop("spec"))
+    check_same_run(root.parent, spec, state.pop("spec"))
     state.pop("averaged", None)
     restore(path, model, optimizer, average)
     if report is not None:
@@ -259,14 +249,6 @@ def _save(
     spec: dict[str, Any],
 ) -> None:
     save_checkpoint(root, model, encoder, optimizer, {**progress.to_json(), "spec": spec}, average)
-
-
-def _same_run(out: Path, asked: dict[str, Any], found: dict[str, Any]) -> None:
-    different = [key for key in asked if asked[key] != found.get(key)]
-    if different:
-        raise FactoryError(
-            f"proxy: {out} holds another run (its {', '.join(different)} differ). Give this run a folder of its own."
-        )
 
 
 def _results(progress: Progress, scale: Scale, vocabulary: int, order: Order) -> dict[str, Any]:
@@ -310,9 +292,3 @@ def _measured(
         usd_per_hour=machine.usd_per_hour,
         peak=machine.peak_flops,
     )
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(value, sort_keys=True, allow_nan=False, indent=1) + "\n")
-    os.replace(temporary, path)
