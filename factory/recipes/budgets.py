@@ -51,7 +51,7 @@ def _problems(where: str, proxy: Proxy, tokens: int) -> list[str]:
     try:
         scale = proxy_scale(proxy)
         # As a proxy counts them: the last target of the last sequence has to exist.
-        check_steps(scale, max(0, tokens - scale.context) // scale.step_tokens, tokens)
+        check_steps(scale, max(0, tokens - scale.context) // scale.step_tokens, tokens, reserve=scale.context)
     except RecipeError as error:
         return list(error.problems)
     except FactoryError as error:

@@ -98,16 +98,17 @@ def phase_of(scale: Scale, step: int, steps: int) -> str:
     return "the decay"
 
 
-def check_steps(scale: Scale, steps: int, tokens: int) -> None:
-    """Refuse a schedule that is none, and a budget that ends before its warm-up: it would never see its peak rate."""
+def check_steps(scale: Scale, steps: int, tokens: int, *, reserve: int = 0) -> None:
+    """Refuse a schedule that is none, and a budget that ends before its warm-up: it would never see its peak rate.
+
+    `reserve` is what a recipe's budget keeps beside its steps.
+    """
     _check_settings(scale)
     warmup = warmup_steps(scale, steps)
     first = annealed_steps(scale, steps)[0]
     if first <= warmup:
         least = (warmup + 1) * scale.step_tokens * 2 ** (scale.anneals - 1 if scale.schedule == "wsd_s" else 0)
-        least += (
-            scale.context
-        )  # the last target of the last sequence is one more, and a recipe's budget leaves room for it
+        least += reserve
         raise FactoryError(
             f"proxy: {tokens:,} tokens are {steps} steps at scale {scale.name}, which warms up for {warmup}. "
             f"Ask for at least {least:,} tokens, or take a smaller scale."
