@@ -507,7 +507,7 @@ def test_a_recipe_reads_a_declaration_beside_it_and_says_what_is_wrong_with_it(t
     data = {
         "name": "r",
         "sources": {"web": {"use": "jsonl", "uri": "*.jsonl"}},
-        "mixture": {"use": "natural", "tokens": 1000},
+        "mixture": {"use": "natural", "tokens": 100_000},
     }
     made = check_recipe(
         {**data, "evaluate": {"arc": {"use": "harness", "file": "arc.yaml", "limit": 5}}}, folder=str(tmp_path)

@@ -336,7 +336,7 @@ def _undecided(
         return "the seeds gave identical scores, so nothing is known about their noise"
     if interval.low > 0 or interval.high < 0:
         return ""
-    if np.allclose(base.seeds, other.seeds, rtol=1e-12, atol=0) and item_se <= 1e-12 * largest:
+    if _same(base.seeds, other.seeds) and item_se <= 1e-12 * largest:
         return SAME
     if wanted is None:
         return (
@@ -346,6 +346,10 @@ def _undecided(
         f"difference {difference:.4g} ± {interval.high - difference:.2g} at {level:.0%}: "
         f"{wanted} seeds each would decide one of this size (now {fewest})"
     )
+
+
+def _same(base: Array, other: Array) -> bool:
+    return len(base) == len(other) and np.allclose(base, other, rtol=1e-12, atol=0)
 
 
 def _seeds_needed(
