@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from factory.core.errors import FactoryError
 from factory.kernels.chunks import count_sentences, sentence_classes, sentence_counts
 from factory.kernels.text import character_classes, view_text
-from factory.stages.segmentation import WORDS, cutter_for, find_cutter
+from factory.stages.segmentation import WORDS, find_cutter
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 LIBRARIES = {
@@ -86,22 +86,6 @@ def test_a_slice_of_a_column_is_cut_like_the_column(cutter: Any) -> None:
 def test_an_unknown_name_says_what_there_is() -> None:
     with pytest.raises(FactoryError, match="spacy_en"):
         find_cutter("spacy-en")
-
-
-def test_languages_without_spaces_have_their_own_words() -> None:
-    chosen = [
-        ("cmn", "Hani"),
-        ("jpn", "Jpan"),
-        ("tha", "Thai"),
-        ("kor", "Hang"),
-        ("khm", "Khmr"),
-        ("fra", "Latn"),
-        ("en", None),
-    ]
-    words = [cutter_for(language, script) for language, script in chosen]
-    assert words == ["jieba_zh", "sudachi_ja", "pythainlp_th", "kiwi_ko", "characters", "unicode", "spacy_en"]
-    assert cutter_for("zho", "Latn") == "unicode"
-    assert set(words) <= set(WORDS)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from factory.kernels.compiled import bare_inner, bare_kernel
+from factory.kernels.compiled import bare_kernel
+from factory.kernels.utf8 import decode_multibyte
 
 Bytes = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
@@ -163,24 +164,7 @@ def _count_letters(offsets: Integers, data: Bytes, valid: Flags, table: Bytes, l
                     ascii_letters += np.uint8((byte | np.uint8(0x20)) - np.uint8(0x61)) < np.uint8(26)
                     at += 1
                 else:
-                    code, width = _decode(data, at, end)
+                    code, width = decode_multibyte(data, at, end)
                     counts[text, table[np.uintp(code)]] += 1
                     at += width
         counts[text, latin] += ascii_letters
-
-
-@bare_inner
-def _decode(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    """A code point beyond ASCII and its bytes; the replacement character and one byte where there is no UTF-8."""
-    first = np.int64(data[np.uintp(at)])
-    if 0xC2 <= first < 0xE0 and at + 1 < end:
-        return ((first & 0x1F) << 6) | (np.int64(data[at + 1]) & 0x3F), np.int64(2)
-    if 0xE0 <= first < 0xF0 and at + 2 < end:
-        code = ((first & 0x0F) << 12) | ((np.int64(data[at + 1]) & 0x3F) << 6) | (np.int64(data[at + 2]) & 0x3F)
-        return code, np.int64(3)
-    if 0xF0 <= first < 0xF5 and at + 3 < end:
-        code = ((first & 0x07) << 18) | ((np.int64(data[at + 1]) & 0x3F) << 12)
-        code |= ((np.int64(data[at + 2]) & 0x3F) << 6) | (np.int64(data[at + 3]) & 0x3F)
-        if code < 0x110000:
-            return code, np.int64(4)
-    return np.int64(0xFFFD), np.int64(1)

@@ -386,10 +386,7 @@ def _merge_short(
     done: Whole,
 ) -> Whole:
     """The ids of a piece into `out`; their number. A key is a rank and the place of its left token."""
-    for place in range(length):
-        ids[np.uintp(place)] = of_bytes[np.uintp(data[np.uintp(at + place)])]
-        after[np.uintp(place)] = place + 1
-        before[np.uintp(place)] = place - 1
+    _begin(data, at, length, of_bytes, ids, after, before)
     for place in range(length - 1):
         keys[np.uintp(place)] = _key(pairs, ids[np.uintp(place)], ids[np.uintp(place + 1)], place)
     padded = (length + 7) & ~7
@@ -416,12 +413,7 @@ def _merge_short(
         ahead = np.int64(before[np.uintp(left)])
         if ahead >= 0:
             keys[np.uintp(ahead)] = _key(pairs, ids[np.uintp(ahead)], merged, ahead)
-    count = token = np.int64(0)
-    while token < length:
-        out[np.uintp(done + count)] = ids[np.uintp(token)]
-        token = np.int64(after[np.uintp(token)])
-        count += 1
-    return count
+    return _collect(length, ids, after, out, done)
 
 
 @bare_inner
@@ -440,10 +432,7 @@ def _merge_long(
     done: Whole,
 ) -> Whole:
     """As `_merge_short`. The heap holds ranks and places; one whose pair has changed since is passed over."""
-    for place in range(length):
-        ids[np.uintp(place)] = of_bytes[np.uintp(data[np.uintp(at + place)])]
-        after[np.uintp(place)] = place + 1
-        before[np.uintp(place)] = place - 1
+    _begin(data, at, length, of_bytes, ids, after, before)
     size = np.int64(0)
     for place in range(length - 1):
         rank = _rank(pairs, ids[np.uintp(place)], ids[np.uintp(place + 1)])
@@ -475,6 +464,23 @@ def _merge_long(
             rank = _rank(pairs, ids[np.uintp(ahead)], merged)
             if rank != _NONE:
                 size = _push(heap, size, np.uint64(rank) << np.uint64(32) | np.uint64(ahead))
+    return _collect(length, ids, after, out, done)
+
+
+@bare_inner
+def _begin(
+    data: Bytes, at: Whole, length: Whole, of_bytes: Lengths, ids: Lengths, after: Lengths, before: Lengths
+) -> None:
+    """A token for each byte, which knows the ones beside it."""
+    for place in range(length):
+        ids[np.uintp(place)] = of_bytes[np.uintp(data[np.uintp(at + place)])]
+        after[np.uintp(place)] = place + 1
+        before[np.uintp(place)] = place - 1
+
+
+@bare_inner
+def _collect(length: Whole, ids: Lengths, after: Lengths, out: Lengths, done: Whole) -> Whole:
+    """The ids that are left into `out`; their number."""
     count = token = np.int64(0)
     while token < length:
         out[np.uintp(done + count)] = ids[np.uintp(token)]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from factory.kernels.compiled import bare_inner, bare_kernel
 from factory.kernels.rpv2 import tables
 from factory.kernels.text import Bytes, Flags, Integers, TextView
+from factory.kernels.utf8 import decode
 
 Whole = Any  # int64 in a kernel; mypy would tell int and np.int64 apart at every step
 Indices = npt.NDArray[np.int32]
@@ -116,7 +117,7 @@ def _next_word(data: Bytes, at: Whole, end: Whole, classes: Bytes) -> tuple[Whol
     """Where the next word begins and ends; it begins at `end` after the last."""
     code, width, kind = np.int64(0), np.int64(0), np.uint8(0)
     while at < end:
-        code, width = _decode(data, at, end)
+        code, width = decode(data, at, end)
         kind = classes[np.uintp(code)]
         if not kind & _SPACE:
             break
@@ -127,7 +128,7 @@ def _next_word(data: Bytes, at: Whole, end: Whole, classes: Bytes) -> tuple[Whol
     word = kind & _WORD
     at += width
     while at < end:
-        code, width = _decode(data, at, end)
+        code, width = decode(data, at, end)
         kind = classes[np.uintp(code)]
         if kind & _SPACE or kind & _WORD != word:
             break
@@ -190,28 +191,3 @@ def _compress(message: Bytes, block: Whole, schedule: Halves, state: Halves) -> 
 @bare_inner
 def _turn(value: np.uint32, by: int) -> np.uint32:
     return np.uint32((value >> np.uint32(by)) | np.uint32(value << np.uint32(32 - by)))
-
-
-@bare_inner
-def _decode(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    """The code point at `at` and its bytes; the replacement character and one byte where there is no UTF-8."""
-    first = data[np.uintp(at)]
-    if first < 0x80:
-        return np.int64(first), np.int64(1)
-    return _decode_multibyte(data, at, end)
-
-
-@bare_inner
-def _decode_multibyte(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    first = np.int64(data[at])
-    if 0xC2 <= first < 0xE0 and at + 1 < end:
-        return ((first & 0x1F) << 6) | (np.int64(data[at + 1]) & 0x3F), np.int64(2)
-    if 0xE0 <= first < 0xF0 and at + 2 < end:
-        code = ((first & 0x0F) << 12) | ((np.int64(data[at + 1]) & 0x3F) << 6) | (np.int64(data[at + 2]) & 0x3F)
-        return code, np.int64(3)
-    if 0xF0 <= first < 0xF5 and at + 3 < end:
-        code = ((first & 0x07) << 18) | ((np.int64(data[at + 1]) & 0x3F) << 12)
-        code |= ((np.int64(data[at + 2]) & 0x3F) << 6) | (np.int64(data[at + 3]) & 0x3F)
-        if code < 0x110000:
-            return code, np.int64(4)
-    return np.int64(0xFFFD), np.int64(1)

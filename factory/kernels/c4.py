@@ -17,6 +17,7 @@ import pyarrow as pa
 from factory.kernels.characters import BREAK, DECIMAL, SPACE, line_classes
 from factory.kernels.compiled import bare_inner, bare_kernel
 from factory.kernels.text import Bytes, Flags, Integers, TextView, Whole, view_text
+from factory.kernels.utf8 import decode, decode_last
 
 COUNTED = (
     *("lines", "kept_lines", "long_word_lines", "unpunctuated_lines", "short_lines", "javascript_lines"),
@@ -27,7 +28,6 @@ _LONG_LINE = 200  # characters; mC4 asks for three such lines (arXiv:2010.11934)
 _CALM, _BRACKET, _CURLY, _TRIGGER, _BREAK, _WIDE = range(6)
 _LOREM, _JAVASCRIPT, _POLICY = 1, 2, 4
 _KELVIN = 0x212A
-_REPLACEMENT = 0xFFFD
 
 
 class LineRules(NamedTuple):
@@ -277,7 +277,7 @@ def _mark_lines(
                             solid, solid_filled, solid_breaks = trimmed, filled, breaks
                     piece = following
             if at < end:
-                code, width = _decode(data, at, end)
+                code, width = decode(data, at, end)
                 if code == 0x0D and at + 1 < end and data[at + 1] == 0x0A:
                     at += 1
                     code = np.int64(0x0A)
@@ -312,7 +312,7 @@ def _scan(data: Bytes, at: Whole, end: Whole, classes: Bytes, kinds: Bytes) -> t
         if kind == _BREAK:
             break
         if kind == _WIDE:
-            code, width = _decode(data, at, end)
+            code, width = decode(data, at, end)
             if classes[np.uintp(code)] & BREAK:
                 break
             if code == _KELVIN:
@@ -330,7 +330,7 @@ def _has_words(data: Bytes, at: Whole, stop: Whole, classes: Bytes, wanted: Whol
     """Whether [at, stop) has so many words; looks no further than the last of them."""
     inside = False
     while at < stop and wanted > 0:
-        code, width = _decode(data, at, stop)
+        code, width = decode(data, at, stop)
         space = (classes[np.uintp(code)] & SPACE) != 0
         wanted -= inside and space
         inside = not space
@@ -344,7 +344,7 @@ def _has_long_word(data: Bytes, at: Whole, stop: Whole, classes: Bytes, most: Wh
         return False
     length = np.int64(0)
     while at < stop and length <= most:
-        code, width = _decode(data, at, stop)
+        code, width = decode(data, at, stop)
         length = np.int64(0) if classes[np.uintp(code)] & SPACE else length + 1
         at += width
     return bool(length > most)
@@ -441,7 +441,7 @@ def _citation(data: Bytes, at: Whole, stop: Whole, classes: Bytes) -> Whole:
     """The end of the citation mark that begins at `at`, or `at`."""
     inside = at + 1
     while inside < stop:
-        code, width = _decode(data, inside, stop)
+        code, width = decode(data, inside, stop)
         if code == 0x5D:
             return inside + 1
         if not classes[np.uintp(code)] & DECIMAL:
@@ -484,7 +484,7 @@ def _without_citations(data: Bytes, at: Whole, stop: Whole, classes: Bytes, made
 @bare_inner
 def _skip_space(data: Bytes, at: Whole, stop: Whole, classes: Bytes) -> Whole:
     while at < stop:
-        code, width = _decode(data, at, stop)
+        code, width = decode(data, at, stop)
         if not classes[np.uintp(code)] & SPACE:
             break
         at += width
@@ -494,11 +494,8 @@ def _skip_space(data: Bytes, at: Whole, stop: Whole, classes: Bytes) -> Whole:
 @bare_inner
 def _trim_space(data: Bytes, start: Whole, stop: Whole, classes: Bytes) -> Whole:
     while start < stop:
-        at = stop - 1
-        while at > start and stop - at < 4 and (data[np.uintp(at)] & 0xC0) == 0x80:
-            at -= 1
-        code, width = _decode(data, at, stop)
-        if at + width != stop or not classes[np.uintp(code)] & SPACE:
+        code, at = decode_last(data, start, stop)
+        if not classes[np.uintp(code)] & SPACE:
             break
         stop = at
     return stop
@@ -573,28 +570,3 @@ def _count_kept(
             while span < stop and ends[span] <= pieces[piece]:
                 span += 1
             counts[text] += span == stop or pieces[piece] < begins[span]
-
-
-@bare_inner
-def _decode(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    """The code point at `at` and its bytes; the replacement character and one byte where there is no UTF-8."""
-    first = data[np.uintp(at)]
-    if first < 0x80:
-        return np.int64(first), np.int64(1)
-    return _decode_multibyte(data, at, end)
-
-
-@bare_inner
-def _decode_multibyte(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    first = np.int64(data[np.uintp(at)])
-    if 0xC2 <= first < 0xE0 and at + 1 < end:
-        return ((first & 0x1F) << 6) | (np.int64(data[np.uintp(at + 1)]) & 0x3F), np.int64(2)
-    if 0xE0 <= first < 0xF0 and at + 2 < end:
-        code = ((first & 0x0F) << 12) | ((np.int64(data[np.uintp(at + 1)]) & 0x3F) << 6)
-        return code | (np.int64(data[np.uintp(at + 2)]) & 0x3F), np.int64(3)
-    if 0xF0 <= first < 0xF5 and at + 3 < end:
-        code = ((first & 0x07) << 18) | ((np.int64(data[np.uintp(at + 1)]) & 0x3F) << 12)
-        code |= ((np.int64(data[np.uintp(at + 2)]) & 0x3F) << 6) | (np.int64(data[np.uintp(at + 3)]) & 0x3F)
-        if code < 0x110000:
-            return code, np.int64(4)
-    return np.int64(_REPLACEMENT), np.int64(1)

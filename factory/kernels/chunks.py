@@ -22,6 +22,7 @@ import numpy.typing as npt
 from factory.kernels.compiled import bare_inner, bare_kernel
 from factory.kernels.pieces import Cut
 from factory.kernels.text import Bytes, Flags, Hashes, Integers, Lengths, TextView, Whole
+from factory.kernels.utf8 import decode
 
 PUNCTUATION, TERMINAL = np.uint8(1), np.uint8(2)
 BESIDE = np.uint8(1)  # flag of a table's entry: the chunks beside it may change its tokens
@@ -299,7 +300,7 @@ def _count_sentences(
 @bare_inner
 def _sentence_kind(data: Bytes, begin: Whole, end: Whole, classes: Bytes, runs: bool) -> Whole:
     """0 for a piece that begins a sentence, PUNCTUATION alone for one that does not, with TERMINAL if it ends one."""
-    first, width = _decode(data, begin, end)
+    first, width = decode(data, begin, end)
     kind = np.int64(classes[np.uintp(first)])
     if kind == 0:
         return np.int64(0)
@@ -308,7 +309,7 @@ def _sentence_kind(data: Bytes, begin: Whole, end: Whole, classes: Bytes, runs: 
     same = True
     at = begin + width
     while at < end:
-        code, width = _decode(data, at, end)
+        code, width = decode(data, at, end)
         punctuation &= np.int64(classes[np.uintp(code)])
         same = same and code == first
         if not (runs and same and first != 0x2E):
@@ -856,21 +857,3 @@ def _wide_space(data: Bytes, at: Whole, last: Whole) -> Whole:
     if byte == 0xE3:
         return np.int64(3) if second == 0x80 and third == 0x80 else np.int64(0)
     return np.int64(0)
-
-
-@bare_inner
-def _decode(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    first = np.int64(data[np.uintp(at)])
-    if first < 0x80:
-        return first, np.int64(1)
-    if 0xC2 <= first < 0xE0 and at + 1 < end:
-        return ((first & 0x1F) << 6) | (np.int64(data[at + 1]) & 0x3F), np.int64(2)
-    if 0xE0 <= first < 0xF0 and at + 2 < end:
-        code = ((first & 0x0F) << 12) | ((np.int64(data[at + 1]) & 0x3F) << 6) | (np.int64(data[at + 2]) & 0x3F)
-        return code, np.int64(3)
-    if 0xF0 <= first < 0xF5 and at + 3 < end:
-        code = ((first & 0x07) << 18) | ((np.int64(data[at + 1]) & 0x3F) << 12)
-        code |= ((np.int64(data[at + 2]) & 0x3F) << 6) | (np.int64(data[at + 3]) & 0x3F)
-        if code < 0x110000:
-            return code, np.int64(4)
-    return np.int64(0xFFFD), np.int64(1)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from factory.kernels.compiled import bare_inner, bare_kernel
+from factory.kernels.utf8 import decode_multibyte, encode
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -160,27 +161,9 @@ def fold(offsets: Integers, data: Bytes, valid: Flags, images: Indices, folded: 
                 at += 1
                 filled += 1
                 continue
-            code, width = _decode(data, at, end)
+            code, width = decode_multibyte(data, at, end)
             at += width
-            code = images[code]
-            if code < 0x80:
-                folded[filled] = code
-                filled += 1
-            elif code < 0x800:
-                folded[filled] = 0xC0 | (code >> 6)
-                folded[filled + 1] = 0x80 | (code & 0x3F)
-                filled += 2
-            elif code < 0x10000:
-                folded[filled] = 0xE0 | (code >> 12)
-                folded[filled + 1] = 0x80 | ((code >> 6) & 0x3F)
-                folded[filled + 2] = 0x80 | (code & 0x3F)
-                filled += 3
-            else:
-                folded[filled] = 0xF0 | (code >> 18)
-                folded[filled + 1] = 0x80 | ((code >> 12) & 0x3F)
-                folded[filled + 2] = 0x80 | ((code >> 6) & 0x3F)
-                folded[filled + 3] = 0x80 | (code & 0x3F)
-                filled += 4
+            filled = encode(images[code], folded, filled)
         bounds[text + 1] = filled
 
 
@@ -483,29 +466,12 @@ def _is_seen(data: Bytes, start: Whole, stop: Whole) -> bool:
                 return True
             at += 1
             continue
-        code, width = _decode(data, at, stop)
+        code, width = decode_multibyte(data, at, stop)
         blank = code == 0x85 or code == 0xA0 or code == 0x1680 or 0x2000 <= code <= 0x200A or code == 0x3000
         if not (blank or code == 0x2028 or code == 0x2029 or code == 0x202F or code == 0x205F):
             return True
         at += width
     return False
-
-
-@bare_inner
-def _decode(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    """A code point beyond ASCII and its bytes; the replacement character and one byte where there is no UTF-8."""
-    first = np.int64(data[at])
-    if 0xC2 <= first < 0xE0 and at + 1 < end:
-        return ((first & 0x1F) << 6) | (np.int64(data[at + 1]) & 0x3F), np.int64(2)
-    if 0xE0 <= first < 0xF0 and at + 2 < end:
-        code = ((first & 0x0F) << 12) | ((np.int64(data[at + 1]) & 0x3F) << 6) | (np.int64(data[at + 2]) & 0x3F)
-        return code, np.int64(3)
-    if 0xF0 <= first < 0xF5 and at + 3 < end:
-        code = ((first & 0x07) << 18) | ((np.int64(data[at + 1]) & 0x3F) << 12)
-        code |= ((np.int64(data[at + 2]) & 0x3F) << 6) | (np.int64(data[at + 3]) & 0x3F)
-        if code < 0x110000:
-            return code, np.int64(4)
-    return np.int64(0xFFFD), np.int64(1)
 
 
 @bare_kernel

@@ -14,7 +14,6 @@ from factory.kernels.compiled import inner, kernel
 
 Hashes = npt.NDArray[np.uint64]
 Integers = npt.NDArray[np.int64]
-Marks = npt.NDArray[np.bool_]
 Whole = Any  # int64 in a kernel; mypy would tell int and np.int64 apart at every step
 Word = Any  # uint64 in a kernel
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from factory.kernels.compiled import bare_inner, bare_kernel
 from factory.kernels.text import Bytes, Flags, Integers, TextView, character_classes
+from factory.kernels.utf8 import decode_multibyte
 
 Whole = Any  # int64 in a kernel; mypy would tell int and np.int64 apart at every step
 Truth = Any  # bool in a kernel
@@ -81,7 +82,7 @@ def _count_characters(data: Bytes, start: Whole, end: Whole, classes: Bytes, cou
         code = np.int64(data[np.uintp(at)])
         width = np.int64(1)
         if code >= 0x80:
-            code, width = _decode_multibyte(data, at, end)
+            code, width = decode_multibyte(data, at, end)
         kind = classes[np.uintp(code)]
         at += width
         characters += 1
@@ -356,20 +357,3 @@ def _hidden_tag(data: Bytes, at: Whole, end: Whole) -> Whole:
         if place - at == 4 and name == np.uint64(0x7374796C65):
             return np.int64(2)
     return np.int64(1) if name == np.uint64(0x736372697074) else np.int64(0)
-
-
-@bare_inner
-def _decode_multibyte(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    """The code point at `at`, which is not ASCII, and its bytes; the replacement character where there is no UTF-8."""
-    first = np.int64(data[at])
-    if 0xC2 <= first < 0xE0 and at + 1 < end:
-        return ((first & 0x1F) << 6) | (np.int64(data[at + 1]) & 0x3F), np.int64(2)
-    if 0xE0 <= first < 0xF0 and at + 2 < end:
-        code = ((first & 0x0F) << 12) | ((np.int64(data[at + 1]) & 0x3F) << 6) | (np.int64(data[at + 2]) & 0x3F)
-        return code, np.int64(3)
-    if 0xF0 <= first < 0xF5 and at + 3 < end:
-        code = ((first & 0x07) << 18) | ((np.int64(data[at + 1]) & 0x3F) << 12)
-        code |= ((np.int64(data[at + 2]) & 0x3F) << 6) | (np.int64(data[at + 3]) & 0x3F)
-        if code < 0x110000:
-            return code, np.int64(4)
-    return np.int64(0xFFFD), np.int64(1)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from factory.kernels.compiled import bare_inner, bare_kernel
 from factory.kernels.text import Bytes, Flags, Integers, TextView, character_classes
+from factory.kernels.utf8 import decode
 
 Whole = Any  # int64 in a kernel; mypy would tell int and np.int64 apart at every step
 Indices = npt.NDArray[np.int32]
@@ -78,7 +79,7 @@ def _count_entries(
         at, end = offsets[text], offsets[text + 1]
         after_word = False
         while at < end:
-            code, width = _decode(data, at, end)
+            code, width = decode(data, at, end)
             is_word = code == 0x5F or (kinds[np.uintp(code)] & (_WORD | _EXTEND)) != 0
             if (anywhere or not (is_word and after_word)) and steps[0, classes[data[np.uintp(at)]]]:
                 _walk(data, at, end, kinds, classes, steps, entries, anywhere, seen, counts, text)
@@ -103,14 +104,14 @@ def _walk(
     """Counts the entries that begin here."""
     node = np.int64(0)
     while at < end:
-        code, width = _decode(data, at, end)
+        code, width = decode(data, at, end)
         kind = kinds[np.uintp(code)]
         if kind & _SPACE:
             node = np.int64(steps[node, classes[0x20]])
             while at < end and kind & _SPACE:
                 at += width
                 if at < end:
-                    code, width = _decode(data, at, end)
+                    code, width = decode(data, at, end)
                     kind = kinds[np.uintp(code)]
         else:
             for place in range(at, at + width):
@@ -123,35 +124,10 @@ def _walk(
         if entries[node] < 0:
             continue
         if not anywhere and at < end and (code == 0x5F or kind & (_WORD | _EXTEND)):
-            following, _ = _decode(data, at, end)
+            following, _ = decode(data, at, end)
             if following == 0x5F or kinds[np.uintp(following)] & (_WORD | _EXTEND):
                 continue
         counts[text, 0] += 1
         if seen[entries[node]] != text + 1:
             seen[entries[node]] = text + 1
             counts[text, 1] += 1
-
-
-@bare_inner
-def _decode(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    """The code point at `at` and its bytes; the replacement character and one byte where there is no UTF-8."""
-    first = data[np.uintp(at)]
-    if first < 0x80:
-        return np.int64(first), np.int64(1)
-    return _decode_multibyte(data, at, end)
-
-
-@bare_inner
-def _decode_multibyte(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    first = np.int64(data[at])
-    if 0xC2 <= first < 0xE0 and at + 1 < end:
-        return ((first & 0x1F) << 6) | (np.int64(data[at + 1]) & 0x3F), np.int64(2)
-    if 0xE0 <= first < 0xF0 and at + 2 < end:
-        code = ((first & 0x0F) << 12) | ((np.int64(data[at + 1]) & 0x3F) << 6) | (np.int64(data[at + 2]) & 0x3F)
-        return code, np.int64(3)
-    if 0xF0 <= first < 0xF5 and at + 3 < end:
-        code = ((first & 0x07) << 18) | ((np.int64(data[at + 1]) & 0x3F) << 12)
-        code |= ((np.int64(data[at + 2]) & 0x3F) << 6) | (np.int64(data[at + 3]) & 0x3F)
-        if code < 0x110000:
-            return code, np.int64(4)
-    return np.int64(0xFFFD), np.int64(1)

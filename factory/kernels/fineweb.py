@@ -11,10 +11,9 @@ import numpy.typing as npt
 from factory.kernels.characters import SENTENCE_END, SPACE, line_classes
 from factory.kernels.compiled import bare_inner, bare_kernel
 from factory.kernels.text import Bytes, Flags, Hashes, Integers, TextView, Whole
+from factory.kernels.utf8 import decode, decode_last
 
 COUNTED = ("lines", "punctuated", "short", "repeated_characters", "characters", "line_feeds")
-_REPLACEMENT = 0xFFFD
-
 _FEEDS = np.uint64(0x0A0A0A0A0A0A0A0A)
 _ONES = np.uint64(0x0101010101010101)
 _HIGHS = np.uint64(0x8080808080808080)
@@ -143,7 +142,7 @@ def _continued(word: np.uint64) -> np.uint64:
 @bare_inner
 def _is_blank(data: Bytes, at: Whole, stop: Whole, classes: Bytes) -> bool:
     while at < stop:
-        code, width = _decode(data, at, stop)
+        code, width = decode(data, at, stop)
         if not classes[np.uintp(code)] & SPACE:
             return False
         at += width
@@ -152,33 +151,5 @@ def _is_blank(data: Bytes, at: Whole, stop: Whole, classes: Bytes) -> bool:
 
 @bare_inner
 def _ends_sentence(data: Bytes, start: Whole, stop: Whole, classes: Bytes) -> bool:
-    at = stop - 1
-    while at > start and stop - at < 4 and (data[np.uintp(at)] & 0xC0) == 0x80:
-        at -= 1
-    code, width = _decode(data, at, stop)
-    return bool(at + width == stop and (classes[np.uintp(code)] & SENTENCE_END) != 0)
-
-
-@bare_inner
-def _decode(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    """The code point at `at` and its bytes; the replacement character and one byte where there is no UTF-8."""
-    first = data[np.uintp(at)]
-    if first < 0x80:
-        return np.int64(first), np.int64(1)
-    return _decode_multibyte(data, at, end)
-
-
-@bare_inner
-def _decode_multibyte(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    first = np.int64(data[np.uintp(at)])
-    if 0xC2 <= first < 0xE0 and at + 1 < end:
-        return ((first & 0x1F) << 6) | (np.int64(data[np.uintp(at + 1)]) & 0x3F), np.int64(2)
-    if 0xE0 <= first < 0xF0 and at + 2 < end:
-        code = ((first & 0x0F) << 12) | ((np.int64(data[np.uintp(at + 1)]) & 0x3F) << 6)
-        return code | (np.int64(data[np.uintp(at + 2)]) & 0x3F), np.int64(3)
-    if 0xF0 <= first < 0xF5 and at + 3 < end:
-        code = ((first & 0x07) << 18) | ((np.int64(data[np.uintp(at + 1)]) & 0x3F) << 12)
-        code |= ((np.int64(data[np.uintp(at + 2)]) & 0x3F) << 6) | (np.int64(data[np.uintp(at + 3)]) & 0x3F)
-        if code < 0x110000:
-            return code, np.int64(4)
-    return np.int64(_REPLACEMENT), np.int64(1)
+    code, _ = decode_last(data, start, stop)
+    return bool((classes[np.uintp(code)] & SENTENCE_END) != 0)

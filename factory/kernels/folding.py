@@ -21,6 +21,7 @@ import numpy.typing as npt
 from factory.kernels.compiled import bare_inner
 from factory.kernels.lanes import LANES, equal_bytes, fold_letters, load_word, lowest_bit
 from factory.kernels.text import Bytes, Flags, Hashes, Integers, TextView, Whole
+from factory.kernels.utf8 import decode, encode
 
 Codes = npt.NDArray[np.uint32]
 
@@ -163,7 +164,7 @@ def _fold(data: Bytes, at: Whole, end: Whole, folded: Codes, apart: bool, room: 
             if ready == LANES or at >= end:
                 continue
         while True:
-            code, width = _decode(data, at, end)
+            code, width = decode(data, at, end)
             letter = folded[code]
             at += width
             if letter == SEPARATOR:
@@ -178,7 +179,7 @@ def _fold(data: Bytes, at: Whole, end: Whole, folded: Codes, apart: bool, room: 
                 if alone:
                     room[filled] = _BLANK
                     filled += filled > 0 and room[filled - 1] != _BLANK
-                filled = _encode(letter & ~ALONE, room, filled)
+                filled = encode(letter & ~ALONE, room, filled)
                 if alone:
                     room[filled] = _BLANK
                     filled += 1
@@ -225,7 +226,7 @@ def _hash_characters(room: Bytes, filled: Whole, hashes: Hashes) -> Whole:
     blank = False
     at = np.int64(0)
     while at < filled:
-        code, width = _decode(room, at, filled)
+        code, width = decode(room, at, filled)
         at += width
         if code == 0x20:
             blank = bool(found > 0)
@@ -261,59 +262,17 @@ def _first_bytes(count: Whole) -> np.uint64:
 @bare_inner
 def _skip_number(data: Bytes, at: Whole, end: Whole, folded: Codes) -> Whole:
     while at < end:
-        code, width = _decode(data, at, end)
+        code, width = decode(data, at, end)
         if folded[code] != DIGIT:
             if code != 0x2E and code != 0x2C:
                 break
             if at + width >= end:
                 break
-            following, _ = _decode(data, at + width, end)
+            following, _ = decode(data, at + width, end)
             if folded[following] != DIGIT:
                 break
         at += width
     return at
-
-
-@bare_inner
-def _decode(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    """The code point at `at` and its bytes; U+FFFD and one byte where there is no UTF-8."""
-    first = np.int64(data[np.uintp(at)])
-    if first < 0x80:
-        return first, np.int64(1)
-    width = np.int64(1)
-    code = np.int64(0xFFFD)
-    if 0xC2 <= first < 0xE0:
-        width, code = np.int64(2), first & 0x1F
-    elif 0xE0 <= first < 0xF0:
-        width, code = np.int64(3), first & 0x0F
-    elif 0xF0 <= first < 0xF5:
-        width, code = np.int64(4), first & 0x07
-    if at + width > end:
-        return np.int64(0xFFFD), np.int64(1)
-    for step in range(1, width):
-        code = (code << 6) | (np.int64(data[np.uintp(at + step)]) & 0x3F)
-    return (code, width) if code < 0x110000 else (np.int64(0xFFFD), np.int64(1))
-
-
-@bare_inner
-def _encode(code: Whole, room: Bytes, filled: Whole) -> Whole:
-    if code < 0x80:
-        room[filled] = code
-        return filled + 1
-    if code < 0x800:
-        room[filled] = 0xC0 | (code >> 6)
-        room[filled + 1] = 0x80 | (code & 0x3F)
-        return filled + 2
-    if code < 0x10000:
-        room[filled] = 0xE0 | (code >> 12)
-        room[filled + 1] = 0x80 | ((code >> 6) & 0x3F)
-        room[filled + 2] = 0x80 | (code & 0x3F)
-        return filled + 3
-    room[filled] = 0xF0 | (code >> 18)
-    room[filled + 1] = 0x80 | ((code >> 12) & 0x3F)
-    room[filled + 2] = 0x80 | ((code >> 6) & 0x3F)
-    room[filled + 3] = 0x80 | (code & 0x3F)
-    return filled + 4
 
 
 @bare_inner

@@ -12,7 +12,6 @@ import numpy as np
 from factory.kernels.compiled import bare_inner, bare_kernel
 from factory.kernels.lanes import LANES, bits_set, equal_bytes, first_bytes, lesser_bytes, load_word, lowest_bit
 from factory.kernels.text import (
-    REPLACEMENT,
     SPACE,
     TERMINAL,
     ZERO_WIDTH_SPACE,
@@ -25,6 +24,7 @@ from factory.kernels.text import (
     Whole,
     character_classes,
 )
+from factory.kernels.utf8 import decode, decode_last
 
 _SHORT_LINE = 30  # characters, arXiv:2406.17557 section 3.6
 _FEED, _DOT = np.uint8(0x0A), np.uint8(0x2E)
@@ -121,7 +121,7 @@ def _count_lines(
                 wide_ellipses += ellipsis > 0
                 code = np.int64(data[last - 1])
                 if code >= 0x80:
-                    code, _ = _decode_last(data, first, last)
+                    code, _ = decode_last(data, first, last)
                 terminal += (classes[np.uintp(code)] & TERMINAL) != 0
                 if last - first <= _SHORT_LINE:
                     short += 1
@@ -325,14 +325,14 @@ def _ellipsis(data: Bytes, first: Whole, last: Whole) -> Whole:
 @bare_inner
 def _strip(data: Bytes, start: Whole, stop: Whole, classes: Bytes, zero_width: bool) -> tuple[Whole, Whole]:
     while start < stop:
-        code, width = _decode(data, start, stop)
+        code, width = decode(data, start, stop)
         if not classes[np.uintp(code)] & SPACE or (code == ZERO_WIDTH_SPACE and not zero_width):
             break
         start += width
     while start < stop:
         code, at = np.int64(data[np.uintp(stop - 1)]), stop - 1
         if code >= 0x80:
-            code, at = _decode_last(data, start, stop)
+            code, at = decode_last(data, start, stop)
         if not classes[np.uintp(code)] & SPACE or (code == ZERO_WIDTH_SPACE and not zero_width):
             break
         stop = at
@@ -367,40 +367,3 @@ def _hash(data: Bytes, start: Whole, stop: Whole) -> np.uint64:
     value = (value ^ (value >> np.uint64(30))) * _MIX_1
     value = (value ^ (value >> np.uint64(27))) * _MIX_2
     return value ^ (value >> np.uint64(31))
-
-
-@bare_inner
-def _decode(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    """The code point at `at` and its bytes; the replacement character and one byte where there is no UTF-8."""
-    first = data[np.uintp(at)]
-    if first < 0x80:  # small enough to be inlined, which is most of the speed
-        return np.int64(first), np.int64(1)
-    return _decode_multibyte(data, at, end)
-
-
-@bare_inner
-def _decode_multibyte(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    first = np.int64(data[at])
-    if 0xC2 <= first < 0xE0 and at + 1 < end:
-        return ((first & 0x1F) << 6) | (np.int64(data[at + 1]) & 0x3F), np.int64(2)
-    if 0xE0 <= first < 0xF0 and at + 2 < end:
-        code = ((first & 0x0F) << 12) | ((np.int64(data[at + 1]) & 0x3F) << 6) | (np.int64(data[at + 2]) & 0x3F)
-        return code, np.int64(3)
-    if 0xF0 <= first < 0xF5 and at + 3 < end:
-        code = ((first & 0x07) << 18) | ((np.int64(data[at + 1]) & 0x3F) << 12)
-        code |= ((np.int64(data[at + 2]) & 0x3F) << 6) | (np.int64(data[at + 3]) & 0x3F)
-        if code < 0x110000:
-            return code, np.int64(4)
-    return np.int64(REPLACEMENT), np.int64(1)
-
-
-@bare_inner
-def _decode_last(data: Bytes, start: Whole, stop: Whole) -> tuple[Whole, Whole]:
-    """The last code point of [start, stop), and where it begins."""
-    at = stop - 1
-    while at > start and stop - at < 4 and (data[np.uintp(at)] & 0xC0) == 0x80:
-        at -= 1
-    code, width = _decode(data, at, stop)
-    if at + width != stop:
-        return np.int64(REPLACEMENT), stop - 1
-    return code, at

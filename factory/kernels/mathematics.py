@@ -11,6 +11,7 @@ import numpy as np
 
 from factory.kernels.compiled import bare_inner, bare_kernel
 from factory.kernels.text import Bytes, Flags, Integers, TextView
+from factory.kernels.utf8 import decode_multibyte
 
 Whole = Any  # int64 in a kernel; mypy would tell int and np.int64 apart at every step
 Truth = Any  # bool in a kernel
@@ -74,7 +75,7 @@ def _count(offsets: Integers, data: Bytes, valid: Flags, classes: Bytes, counts:
         while at < end:
             byte = data[np.uintp(at)]
             if byte >= 0x80:
-                code, width = _decode_multibyte(data, at, end)
+                code, width = decode_multibyte(data, at, end)
                 symbols += classes[np.uintp(code)] == _SYMBOL
                 characters += 1
                 at += width
@@ -164,7 +165,7 @@ def _dollar_formula(data: Bytes, begin: Whole, at: Whole, end: Whole, classes: B
         if byte == 0x5E or byte == 0x5F or byte == 0x3D or byte == 0x3C or byte == 0x3E or byte == 0x2B or byte == 0x2A:
             mathematical = True
         elif byte >= 0x80:
-            code, width = _decode_multibyte(data, stop, end)
+            code, width = decode_multibyte(data, stop, end)
             mathematical = mathematical or classes[np.uintp(code)] == _SYMBOL
             stop += width
             continue
@@ -197,20 +198,3 @@ def _is_letter(byte: np.uint8) -> Truth:
 @bare_inner
 def _is_digit(byte: np.uint8) -> Truth:
     return 0x30 <= byte <= 0x39
-
-
-@bare_inner
-def _decode_multibyte(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    """The code point at `at`, which is not ASCII, and its bytes; the replacement character where there is no UTF-8."""
-    first = np.int64(data[at])
-    if 0xC2 <= first < 0xE0 and at + 1 < end:
-        return ((first & 0x1F) << 6) | (np.int64(data[at + 1]) & 0x3F), np.int64(2)
-    if 0xE0 <= first < 0xF0 and at + 2 < end:
-        code = ((first & 0x0F) << 12) | ((np.int64(data[at + 1]) & 0x3F) << 6) | (np.int64(data[at + 2]) & 0x3F)
-        return code, np.int64(3)
-    if 0xF0 <= first < 0xF5 and at + 3 < end:
-        code = ((first & 0x07) << 18) | ((np.int64(data[at + 1]) & 0x3F) << 12)
-        code |= ((np.int64(data[at + 2]) & 0x3F) << 6) | (np.int64(data[at + 3]) & 0x3F)
-        if code < 0x110000:
-            return code, np.int64(4)
-    return np.int64(0xFFFD), np.int64(1)

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from factory.kernels.compiled import bare_inner, bare_kernel, inner, kernel
 from factory.kernels.folding import ALONE, DIGIT, SEPARATOR, folded_characters
 from factory.kernels.text import Bytes, Flags, Hashes, Integers, TextView
+from factory.kernels.utf8 import decode
 
 Whole = Any  # int64 in a kernel; mypy would tell int and np.int64 apart at every step
 Places = npt.NDArray[np.int32]
@@ -197,7 +198,7 @@ def _split_text(
         code = np.int64(data[np.uintp(at)])
         width = np.int64(1)
         if code >= 0x80:
-            code, width = _decode(data, at, end)
+            code, width = decode(data, at, end)
         letter = folded[np.uintp(code)]
         if letter > DIGIT:
             if letter & ALONE:
@@ -806,33 +807,14 @@ def _mix(value: np.uint64) -> np.uint64:
 def _skip_number(data: Bytes, at: Whole, end: Whole, folded: Codes) -> Whole:
     """Where a number ends: digits, and full stops or commas between two of them."""
     while at < end:
-        code, width = _decode(data, at, end)
+        code, width = decode(data, at, end)
         if folded[np.uintp(code)] != DIGIT:
             if code != 0x2E and code != 0x2C:
                 break
             if at + width >= end:
                 break
-            following, _ = _decode(data, at + width, end)
+            following, _ = decode(data, at + width, end)
             if folded[np.uintp(following)] != DIGIT:
                 break
         at += width
     return at
-
-
-@bare_inner
-def _decode(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    """The code point at `at` and its bytes; the replacement character and one byte where there is no UTF-8."""
-    first = np.int64(data[np.uintp(at)])
-    if first < 0x80:
-        return first, np.int64(1)
-    if 0xC2 <= first < 0xE0 and at + 1 < end:
-        return ((first & 0x1F) << 6) | (np.int64(data[np.uintp(at + 1)]) & 0x3F), np.int64(2)
-    if 0xE0 <= first < 0xF0 and at + 2 < end:
-        code = ((first & 0x0F) << 12) | ((np.int64(data[np.uintp(at + 1)]) & 0x3F) << 6)
-        return code | (np.int64(data[np.uintp(at + 2)]) & 0x3F), np.int64(3)
-    if 0xF0 <= first < 0xF5 and at + 3 < end:
-        code = ((first & 0x07) << 18) | ((np.int64(data[np.uintp(at + 1)]) & 0x3F) << 12)
-        code |= ((np.int64(data[np.uintp(at + 2)]) & 0x3F) << 6) | (np.int64(data[np.uintp(at + 3)]) & 0x3F)
-        if code < 0x110000:
-            return code, np.int64(4)
-    return np.int64(0xFFFD), np.int64(1)

@@ -19,6 +19,7 @@ from factory.kernels.compiled import bare_inner, bare_kernel
 from factory.kernels.folding import ALONE, DIGIT, SEPARATOR, SKIPPED, folded_characters
 from factory.kernels.lanes import LANES, equal_bytes, load_word, lowest_bit
 from factory.kernels.text import SPACE, Bytes, Flags, Hashes, Integers, TextView, Whole, character_classes
+from factory.kernels.utf8 import decode, decode_last
 
 Places = npt.NDArray[np.uint32]
 Points = npt.NDArray[np.int32]
@@ -226,16 +227,13 @@ def _block(data: Bytes, first: Whole, last: Whole, inside: Whole, mark: Whole) -
 def _strip(data: Bytes, first: Whole, last: Whole, classes: Bytes) -> tuple[Whole, Whole]:
     """Without white space (`str.strip`) at both ends."""
     while first < last:
-        code, width = _decode(data, first, last)
+        code, width = decode(data, first, last)
         if not classes[np.uintp(code)] & SPACE or code == _ZERO_WIDTH_SPACE:
             break
         first += width
     while first < last:
-        start = last - 1
-        while start > first and last - start < 4 and data[np.uintp(start)] & 0xC0 == 0x80:
-            start -= 1
-        code, width = _decode(data, start, last)
-        if start + width != last or not classes[np.uintp(code)] & SPACE or code == _ZERO_WIDTH_SPACE:
+        code, start = decode_last(data, first, last)
+        if not classes[np.uintp(code)] & SPACE or code == _ZERO_WIDTH_SPACE:
             break
         last = start
     return first, last
@@ -277,7 +275,7 @@ def _hash_cc_net(data: Bytes, start: Whole, stop: Whole, table: Points, ascii_: 
             point = ascii_[np.uintp(byte)]
             start += 1
         else:
-            code, width = _decode(data, start, stop)
+            code, width = decode(data, start, stop)
             point = table[np.uintp(code)]
             start += width
         if point < 0:
@@ -365,7 +363,7 @@ def _hash_words(data: Bytes, at: Whole, stop: Whole, folded: npt.NDArray[np.uint
             kind = folded[np.uintp(byte)]
             at += 1
         else:
-            code, width = _decode(data, at, stop)
+            code, width = decode(data, at, stop)
             kind = folded[np.uintp(code)]
             at += width
         if kind == SKIPPED:
@@ -390,22 +388,3 @@ def _hash_words(data: Bytes, at: Whole, stop: Whole, folded: npt.NDArray[np.uint
         word = (word << np.uint64(21)) | np.uint64(kind & np.uint32(0x1FFFFF))
         parted = parted or (kind & ALONE) != 0
     return _finished((value ^ word) * _PRIME + np.uint64(words)), words
-
-
-@bare_inner
-def _decode(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    """The code point at `at` and its bytes; the replacement character and one byte where there is no UTF-8."""
-    first = np.int64(data[np.uintp(at)])
-    if first < 0x80:
-        return first, np.int64(1)
-    if 0xC2 <= first < 0xE0 and at + 1 < end:
-        return ((first & 0x1F) << 6) | (np.int64(data[at + 1]) & 0x3F), np.int64(2)
-    if 0xE0 <= first < 0xF0 and at + 2 < end:
-        code = ((first & 0x0F) << 12) | ((np.int64(data[at + 1]) & 0x3F) << 6) | (np.int64(data[at + 2]) & 0x3F)
-        return code, np.int64(3)
-    if 0xF0 <= first < 0xF5 and at + 3 < end:
-        code = ((first & 0x07) << 18) | ((np.int64(data[at + 1]) & 0x3F) << 12)
-        code |= ((np.int64(data[at + 2]) & 0x3F) << 6) | (np.int64(data[at + 3]) & 0x3F)
-        if code < 0x110000:
-            return code, np.int64(4)
-    return np.int64(0xFFFD), np.int64(1)

@@ -29,7 +29,6 @@ from factory.kernels.text import (
     EXTEND,
     JOINER,
     LETTER,
-    REPLACEMENT,
     SPACE,
     WORD,
     ZERO_WIDTH_SPACE,
@@ -44,6 +43,7 @@ from factory.kernels.text import (
     fineweb_punctuation,
     view_text,
 )
+from factory.kernels.utf8 import decode
 
 # Flags of a piece: it has a letter; it has neither letter nor number; all of it is what FineWeb holds for punctuation; it
 # begins with a letter or number.
@@ -239,7 +239,7 @@ def _cut_whitespace(
         piece = filled
         start = np.int64(-1)
         while at <= end:
-            code, width = _decode(data, at, end) if at < end else (np.int64(0x20), np.int64(1))
+            code, width = decode(data, at, end) if at < end else (np.int64(0x20), np.int64(1))
             if classes[np.uintp(code)] & SPACE and code != ZERO_WIDTH_SPACE:
                 if start >= 0:
                     if piece >= begins.size:
@@ -274,7 +274,7 @@ def _describe(
         kinds = first = _NONE
         only = np.uint8(1)
         while at < stop:
-            code, width = _decode(data, at, stop)
+            code, width = decode(data, at, stop)
             kind = classes[np.uintp(code)]
             first = kind if length == 0 else first
             kinds |= kind
@@ -327,7 +327,7 @@ def _ascii_word(data: Bytes, at: Whole, end: Whole, classes: Bytes) -> tuple[Who
 def _punctuation_only(data: Bytes, start: Whole, stop: Whole, punctuation: Bytes) -> Any:
     only = np.uint8(1)
     while start < stop:
-        code, width = _decode(data, start, stop)
+        code, width = decode(data, start, stop)
         only &= punctuation[np.uintp(code)]
         start += width
     return IS_PUNCTUATION if only else _NONE
@@ -361,7 +361,7 @@ def _next_piece(data: Bytes, at: Whole, end: Whole, classes: Bytes) -> tuple[Who
     width: Whole = 0
     kind: Any = np.uint8(0)
     while at < end:
-        code, width = _decode(data, at, end)
+        code, width = decode(data, at, end)
         kind = classes[np.uintp(code)]
         if not kind & (SPACE | EXTEND):  # without a word before it, a combining mark belongs to nothing
             break
@@ -373,7 +373,7 @@ def _next_piece(data: Bytes, at: Whole, end: Whole, classes: Bytes) -> tuple[Who
     length = 1
     if not kind & WORD:
         while at < end:
-            following, width = _decode(data, at, end)
+            following, width = decode(data, at, end)
             if following != code:
                 break
             at += width
@@ -393,7 +393,7 @@ def _next_piece(data: Bytes, at: Whole, end: Whole, classes: Bytes) -> tuple[Who
                 length += 1
                 run += 1
                 continue
-        code, width = _decode(data, at, end)
+        code, width = decode(data, at, end)
         kind = classes[np.uintp(code)]
         if kind & WORD:
             if alone or kind & ALONE:
@@ -404,7 +404,7 @@ def _next_piece(data: Bytes, at: Whole, end: Whole, classes: Bytes) -> tuple[Who
         elif kind & JOINER:
             if alone:
                 break
-            following, _ = _decode(data, at + width, end) if at + width < end else (0x20, 1)
+            following, _ = decode(data, at + width, end) if at + width < end else (0x20, 1)
             after = classes[np.uintp(following)]
             if not after & WORD or after & ALONE:
                 if code == 0x2E and following != 0x2E and run == 1 and before & LETTER:
@@ -419,28 +419,3 @@ def _next_piece(data: Bytes, at: Whole, end: Whole, classes: Bytes) -> tuple[Who
         at += width
         length += 1
     return start, at, length, letter, _NO_MARK
-
-
-@bare_inner
-def _decode(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    """The code point at `at` and its bytes; the replacement character and one byte where there is no UTF-8."""
-    first = data[np.uintp(at)]
-    if first < 0x80:  # small enough to be inlined, which is most of the speed
-        return np.int64(first), np.int64(1)
-    return _decode_multibyte(data, at, end)
-
-
-@bare_inner
-def _decode_multibyte(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    first = np.int64(data[at])
-    if 0xC2 <= first < 0xE0 and at + 1 < end:
-        return ((first & 0x1F) << 6) | (np.int64(data[at + 1]) & 0x3F), np.int64(2)
-    if 0xE0 <= first < 0xF0 and at + 2 < end:
-        code = ((first & 0x0F) << 12) | ((np.int64(data[at + 1]) & 0x3F) << 6) | (np.int64(data[at + 2]) & 0x3F)
-        return code, np.int64(3)
-    if 0xF0 <= first < 0xF5 and at + 3 < end:
-        code = ((first & 0x07) << 18) | ((np.int64(data[at + 1]) & 0x3F) << 12)
-        code |= ((np.int64(data[at + 2]) & 0x3F) << 6) | (np.int64(data[at + 3]) & 0x3F)
-        if code < 0x110000:
-            return code, np.int64(4)
-    return np.int64(REPLACEMENT), np.int64(1)

@@ -18,13 +18,13 @@ import numpy as np
 from factory.kernels.c4 import Ranges
 from factory.kernels.characters import ALNUM, DECIMAL, DIGIT, SPACE, UPPER, line_classes
 from factory.kernels.compiled import bare_inner, bare_kernel
-from factory.kernels.text import Bytes, Flags, Integers, TextView, Whole
+from factory.kernels.text import REPLACEMENT, Bytes, Flags, Integers, TextView, Whole
+from factory.kernels.utf8 import decode, decode_last
 
 COUNTED = (
     *("lines", "uppercase_lines", "numeric_lines", "counter_lines", "short_lines"),
     *("cart_lines", "read_more_lines", "sign_in_lines", "words", "words_left"),
 )
-_REPLACEMENT = 0xFFFD
 
 
 class Rules(NamedTuple):
@@ -225,7 +225,7 @@ def _share_is_above(data: Bytes, at: Whole, stop: Whole, classes: Bytes, most: f
     if at >= stop or most >= 1:
         return False
     if wanted == DIGIT and stop - at <= 1_000_000 and most >= 0.999999:
-        code, _ = _decode(data, at, stop)
+        code, _ = decode(data, at, stop)
         if not classes[np.uintp(code)] & DIGIT:
             return False
     elif wanted == UPPER:
@@ -239,7 +239,7 @@ def _share_is_above(data: Bytes, at: Whole, stop: Whole, classes: Bytes, most: f
             return False
     found = characters = np.int64(0)
     while at < stop:
-        code, width = _decode(data, at, stop)
+        code, width = decode(data, at, stop)
         found += (classes[np.uintp(code)] & wanted) != 0
         characters += 1
         at += width
@@ -252,16 +252,16 @@ def _is_counter(data: Bytes, at: Whole, stop: Whole, classes: Bytes) -> bool:
     at = _skip_other(data, at, stop, classes)
     if at >= stop:
         return False
-    code, width = _decode(data, at, stop)
+    code, width = decode(data, at, stop)
     if not classes[np.uintp(code)] & DECIMAL:
         return False
     while at < stop:
-        code, width = _decode(data, at, stop)
+        code, width = decode(data, at, stop)
         if code != 0x2C and code != 0x2E and not classes[np.uintp(code)] & DECIMAL:
             break
         at += width
     if at < stop:
-        code, width = _decode(data, at, stop)
+        code, width = decode(data, at, stop)
         code = _fold(code, True)
         if code == 0x6B or code == 0x6D or code == 0x62:
             at += width
@@ -274,7 +274,7 @@ def _is_counter(data: Bytes, at: Whole, stop: Whole, classes: Bytes) -> bool:
         equal = True
         while _COUNTED[word] != 0x20:
             if equal and at < stop:
-                code, width = _decode(data, at, stop)
+                code, width = decode(data, at, stop)
                 equal = _fold(code, True) == _COUNTED[word]
                 at += width
             else:
@@ -291,7 +291,7 @@ def _find_cart(data: Bytes, start: Whole, stop: Whole, classes: Bytes) -> tuple[
     """Where `items in cart` begins, with one white space before it, and ends; `stop` twice if nowhere."""
     at = start
     while at < stop:
-        code, width = _decode(data, at, stop)
+        code, width = decode(data, at, stop)
         if _fold(code, False) == 0x69:
             after = _match(data, at, stop, _CART)
             if after > at:
@@ -319,7 +319,7 @@ def _before_read_more(data: Bytes, start: Whole, stop: Whole, classes: Bytes) ->
 def _after_sign_in(data: Bytes, start: Whole, stop: Whole, classes: Bytes) -> Whole:
     after = _match(data, start, stop, _SIGN_IN)
     if after > start and after < stop:
-        code, width = _decode(data, after, stop)
+        code, width = decode(data, after, stop)
         if classes[np.uintp(code)] & SPACE:
             after += width
     return after
@@ -332,7 +332,7 @@ def _match(data: Bytes, at: Whole, stop: Whole, phrase: Bytes) -> Whole:
     for index in range(phrase.size):
         if at >= stop:
             return begin
-        code, width = _decode(data, at, stop)
+        code, width = decode(data, at, stop)
         if _fold(code, False) != phrase[index]:
             return begin
         at += width
@@ -403,7 +403,7 @@ def _read_line(data: Bytes, at: Whole, end: Whole, classes: Bytes, kinds: Bytes)
         kind = kinds[data[np.uintp(at)]]
         words += after_blank & (kind >> 1)
         if after_blank & (kind >> 2):
-            code, _ = _decode(data, at, end)
+            code, _ = decode(data, at, end)
             words += (classes[np.uintp(code)] & ALNUM) != 0
         after_blank = kind & 1
         at += 1
@@ -421,7 +421,7 @@ def _count_words_left(data: Bytes, lines: Integers, cuts: Integers, line: Whole,
             at = cuts[cut, 1]
             cut += 1
             continue
-        code, width = _decode(data, at, lines[line, 1])
+        code, width = decode(data, at, lines[line, 1])
         blank = code == 0x20 or (0x09 <= code <= 0x0D) or code == 0
         words += not inside and not blank and (classes[np.uintp(code)] & ALNUM) != 0
         inside = not blank
@@ -439,7 +439,7 @@ def _has_words_left(data: Bytes, lines: Integers, cuts: Integers, line: Whole, c
             at = cuts[cut, 1]
             cut += 1
             continue
-        code, width = _decode(data, at, lines[line, 1])
+        code, width = decode(data, at, lines[line, 1])
         space = (classes[np.uintp(code)] & SPACE) != 0
         wanted -= not inside and not space
         inside = not space
@@ -451,7 +451,7 @@ def _has_words_left(data: Bytes, lines: Integers, cuts: Integers, line: Whole, c
 def _has_words(data: Bytes, at: Whole, stop: Whole, classes: Bytes, wanted: Whole) -> bool:
     inside = False
     while at < stop and wanted > 0:
-        code, width = _decode(data, at, stop)
+        code, width = decode(data, at, stop)
         space = (classes[np.uintp(code)] & SPACE) != 0
         wanted -= not inside and not space
         inside = not space
@@ -463,7 +463,7 @@ def _has_words(data: Bytes, at: Whole, stop: Whole, classes: Bytes, wanted: Whol
 def _skip_other(data: Bytes, at: Whole, stop: Whole, classes: Bytes) -> Whole:
     """Past what is neither letter, number nor low line."""
     while at < stop:
-        code, width = _decode(data, at, stop)
+        code, width = decode(data, at, stop)
         if code == 0x5F or classes[np.uintp(code)] & ALNUM:
             break
         at += width
@@ -473,7 +473,7 @@ def _skip_other(data: Bytes, at: Whole, stop: Whole, classes: Bytes) -> Whole:
 @bare_inner
 def _skip_space(data: Bytes, at: Whole, stop: Whole, classes: Bytes) -> Whole:
     while at < stop:
-        code, width = _decode(data, at, stop)
+        code, width = decode(data, at, stop)
         if not classes[np.uintp(code)] & SPACE:
             break
         at += width
@@ -494,36 +494,6 @@ def _trim_space(data: Bytes, start: Whole, stop: Whole, classes: Bytes) -> Whole
 def _before(data: Bytes, stop: Whole, start: Whole) -> tuple[Whole, Whole]:
     """The character that ends at `stop`: where it begins, and which it is; `start` and the replacement if there is none."""
     if stop <= start:
-        return start, np.int64(_REPLACEMENT)
-    at = stop - 1
-    while at > start and stop - at < 4 and (data[np.uintp(at)] & 0xC0) == 0x80:
-        at -= 1
-    code, width = _decode(data, at, stop)
-    if at + width != stop:
-        return stop - 1, np.int64(_REPLACEMENT)
+        return start, np.int64(REPLACEMENT)
+    code, at = decode_last(data, start, stop)
     return at, code
-
-
-@bare_inner
-def _decode(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    """The code point at `at` and its bytes; the replacement character and one byte where there is no UTF-8."""
-    first = data[np.uintp(at)]
-    if first < 0x80:
-        return np.int64(first), np.int64(1)
-    return _decode_multibyte(data, at, end)
-
-
-@bare_inner
-def _decode_multibyte(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    first = np.int64(data[np.uintp(at)])
-    if 0xC2 <= first < 0xE0 and at + 1 < end:
-        return ((first & 0x1F) << 6) | (np.int64(data[np.uintp(at + 1)]) & 0x3F), np.int64(2)
-    if 0xE0 <= first < 0xF0 and at + 2 < end:
-        code = ((first & 0x0F) << 12) | ((np.int64(data[np.uintp(at + 1)]) & 0x3F) << 6)
-        return code | (np.int64(data[np.uintp(at + 2)]) & 0x3F), np.int64(3)
-    if 0xF0 <= first < 0xF5 and at + 3 < end:
-        code = ((first & 0x07) << 18) | ((np.int64(data[np.uintp(at + 1)]) & 0x3F) << 12)
-        code |= ((np.int64(data[np.uintp(at + 2)]) & 0x3F) << 6) | (np.int64(data[np.uintp(at + 3)]) & 0x3F)
-        if code < 0x110000:
-            return code, np.int64(4)
-    return np.int64(_REPLACEMENT), np.int64(1)

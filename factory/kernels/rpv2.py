@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from factory.kernels.compiled import bare_inner, bare_kernel
 from factory.kernels.text import TextView
+from factory.kernels.utf8 import decode
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
@@ -269,7 +270,7 @@ def _count(
         line_words = line_length = line_numeric = javascript = _ZERO
         while True:
             if at < end:
-                code, width = _decode(data, at, end)
+                code, width = decode(data, at, end)
                 kind = classes[np.uintp(code)]
                 characters += 1
                 line_characters += 1
@@ -482,7 +483,7 @@ def _wide_word(
     size = _ZERO
     at = start
     while at < stop:
-        code, width = _decode(data, at, stop)
+        code, width = decode(data, at, stop)
         at += width
         if not classes[np.uintp(code)] & PUNCTUATION:
             plain[size] = code
@@ -613,31 +614,6 @@ def _is_bullet(code: Whole) -> Truth:
         or code == 0x25AB
         or code == 0x2013
     )
-
-
-@bare_inner
-def _decode(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    """The code point at `at` and its bytes; the replacement character and one byte where there is no UTF-8."""
-    first = data[np.uintp(at)]
-    if first < 0x80:
-        return np.int64(first), np.int64(1)
-    return _decode_multibyte(data, at, end)
-
-
-@bare_inner
-def _decode_multibyte(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    first = np.int64(data[at])
-    if 0xC2 <= first < 0xE0 and at + 1 < end:
-        return ((first & 0x1F) << 6) | (np.int64(data[at + 1]) & 0x3F), np.int64(2)
-    if 0xE0 <= first < 0xF0 and at + 2 < end:
-        code = ((first & 0x0F) << 12) | ((np.int64(data[at + 1]) & 0x3F) << 6) | (np.int64(data[at + 2]) & 0x3F)
-        return code, np.int64(3)
-    if 0xF0 <= first < 0xF5 and at + 3 < end:
-        code = ((first & 0x07) << 18) | ((np.int64(data[at + 1]) & 0x3F) << 12)
-        code |= ((np.int64(data[at + 2]) & 0x3F) << 6) | (np.int64(data[at + 3]) & 0x3F)
-        if code < 0x110000:
-            return code, np.int64(4)
-    return np.int64(0xFFFD), np.int64(1)
 
 
 @bare_inner

@@ -6,9 +6,10 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from factory.kernels.compiled import bare_inner, bare_kernel
+from factory.kernels.compiled import bare_kernel
 from factory.kernels.pieces import Cut
-from factory.kernels.text import SPACE, Bytes, Flags, Integers, TextView, Whole, character_classes
+from factory.kernels.text import SPACE, Bytes, Flags, Integers, TextView, character_classes
+from factory.kernels.utf8 import decode
 
 SCRIPTS = ("other", "han", "kana", "thai", "hangul", "spaceless")  # spaceless: Lao, Khmer, Burmese, Tibetan
 _RANGES = {
@@ -61,7 +62,7 @@ def _cut_characters(
         at = offsets[text]
         last = offsets[text + 1] if valid[text] else at
         while at < last:
-            code, width = _decode(data, at, last)
+            code, width = decode(data, at, last)
             if not classes[np.uintp(code)] & SPACE:
                 if begins.size:
                     begins[filled], ends[filled] = at, at + width
@@ -76,27 +77,8 @@ def _count_scripts(offsets: Integers, data: Bytes, valid: Flags, scripts: Bytes,
         at = offsets[text]
         last = offsets[text + 1] if valid[text] else at
         while at < last:
-            code, width = _decode(data, at, last)
+            code, width = decode(data, at, last)
             script = scripts[np.uintp(code)]
             if script != _NO_LETTER:
                 counts[text, script] += 1
             at += width
-
-
-@bare_inner
-def _decode(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    """The code point at `at` and its bytes; the replacement character and one byte where there is no UTF-8."""
-    first = np.int64(data[np.uintp(at)])
-    if first < 0x80:
-        return first, np.int64(1)
-    if 0xC2 <= first < 0xE0 and at + 1 < end:
-        return ((first & 0x1F) << 6) | (np.int64(data[at + 1]) & 0x3F), np.int64(2)
-    if 0xE0 <= first < 0xF0 and at + 2 < end:
-        code = ((first & 0x0F) << 12) | ((np.int64(data[at + 1]) & 0x3F) << 6) | (np.int64(data[at + 2]) & 0x3F)
-        return code, np.int64(3)
-    if 0xF0 <= first < 0xF5 and at + 3 < end:
-        code = ((first & 0x07) << 18) | ((np.int64(data[at + 1]) & 0x3F) << 12)
-        code |= ((np.int64(data[at + 2]) & 0x3F) << 6) | (np.int64(data[at + 3]) & 0x3F)
-        if code < 0x110000:
-            return code, np.int64(4)
-    return np.int64(0xFFFD), np.int64(1)

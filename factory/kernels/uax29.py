@@ -13,11 +13,10 @@ import numpy as np
 from factory.kernels.compiled import bare_inner, bare_kernel
 from factory.kernels.pieces import Cut
 from factory.kernels.text import Bytes, Flags, Integers, TextView, Whole
+from factory.kernels.utf8 import decode
 
 _OTHER, _LETTER, _HEBREW, _NUMERIC, _KATAKANA, _LOW_LINE, _EXTEND = (np.uint8(kind) for kind in range(7))
 _MID_LETTER, _MID_BOTH, _MID_NUMBER, _QUOTE, _DOUBLE_QUOTE, _FLAG, _SPACE = (np.uint8(kind) for kind in range(7, 14))
-_REPLACEMENT = 0xFFFD
-
 # Letters of the general categories that are no letters here: of scripts that are written without spaces, and ideographs.
 _NO_LETTERS = (
     *("CJK ", "HIRAGANA", "THAI ", "LAO ", "KHMER ", "MYANMAR ", "TAI LE ", "NEW TAI LUE", "TAI THAM", "TAI VIET"),
@@ -104,7 +103,7 @@ def _cut(
 @bare_inner
 def _segment(data: Bytes, at: Whole, end: Whole, classes: Bytes) -> tuple[Whole, bool]:
     """Where the segment from `at` ends, and whether it begins with white space."""
-    code, width = _decode(data, at, end)
+    code, width = decode(data, at, end)
     last = classes[np.uintp(code)]
     at += width
     if last == _SPACE:
@@ -122,7 +121,7 @@ def _segment(data: Bytes, at: Whole, end: Whole, classes: Bytes) -> tuple[Whole,
         at = _skip_marks(data, at, end, classes)
         if at >= end:
             break
-        code, width = _decode(data, at, end)
+        code, width = decode(data, at, end)
         kind = classes[np.uintp(code)]
         letter, number = last in (_LETTER, _HEBREW), last == _NUMERIC
         joins = False
@@ -138,7 +137,7 @@ def _segment(data: Bytes, at: Whole, end: Whole, classes: Bytes) -> tuple[Whole,
         elif _MID_LETTER <= kind <= _DOUBLE_QUOTE and (letter or number):
             after = _skip_marks(data, at + width, end, classes)
             if after < end:
-                code, following = _decode(data, after, end)
+                code, following = decode(data, after, end)
                 ahead = classes[np.uintp(code)]
                 both = kind in (_MID_BOTH, _QUOTE)
                 words = letter and (both or kind == _MID_LETTER) and ahead in (_LETTER, _HEBREW)
@@ -158,33 +157,8 @@ def _segment(data: Bytes, at: Whole, end: Whole, classes: Bytes) -> tuple[Whole,
 @bare_inner
 def _skip_marks(data: Bytes, at: Whole, end: Whole, classes: Bytes) -> Whole:
     while at < end and data[np.uintp(at)] >= 0x80:
-        code, width = _decode(data, at, end)
+        code, width = decode(data, at, end)
         if classes[np.uintp(code)] != _EXTEND:
             break
         at += width
     return at
-
-
-@bare_inner
-def _decode(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    """The code point at `at` and its bytes; the replacement character and one byte where there is no UTF-8."""
-    first = data[np.uintp(at)]
-    if first < 0x80:
-        return np.int64(first), np.int64(1)
-    return _decode_multibyte(data, at, end)
-
-
-@bare_inner
-def _decode_multibyte(data: Bytes, at: Whole, end: Whole) -> tuple[Whole, Whole]:
-    first = np.int64(data[np.uintp(at)])
-    if 0xC2 <= first < 0xE0 and at + 1 < end:
-        return ((first & 0x1F) << 6) | (np.int64(data[np.uintp(at + 1)]) & 0x3F), np.int64(2)
-    if 0xE0 <= first < 0xF0 and at + 2 < end:
-        code = ((first & 0x0F) << 12) | ((np.int64(data[np.uintp(at + 1)]) & 0x3F) << 6)
-        return code | (np.int64(data[np.uintp(at + 2)]) & 0x3F), np.int64(3)
-    if 0xF0 <= first < 0xF5 and at + 3 < end:
-        code = ((first & 0x07) << 18) | ((np.int64(data[np.uintp(at + 1)]) & 0x3F) << 12)
-        code |= ((np.int64(data[np.uintp(at + 2)]) & 0x3F) << 6) | (np.int64(data[np.uintp(at + 3)]) & 0x3F)
-        if code < 0x110000:
-            return code, np.int64(4)
-    return np.int64(_REPLACEMENT), np.int64(1)

@@ -23,11 +23,6 @@ PRESETS: dict[Any, dict[str, Any]] = {
 }
 
 
-def candidate_share(similarity: float, bands: int, rows: int) -> float:
-    """The share of pairs of this similarity that share a key."""
-    return 1.0 - (1.0 - similarity**rows) ** bands
-
-
 def best_bands(threshold: float, hashes: int) -> tuple[int, int]:
     """The bands and rows of at most so many hashes that err least about which pairs are at least this similar.
 

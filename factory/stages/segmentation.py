@@ -30,23 +30,6 @@ WORDS = {
     "auto": "of these, by the script that most letters of the text are of (extra: languages)",
 }
 
-# arXiv:2506.20920 assigns a tokenizer to each language and script; where it is of a library, this one has the same name.
-_BY_SCRIPT = {
-    **dict.fromkeys(("Hani", "Hans", "Hant"), "jieba_zh"),
-    **dict.fromkeys(("Jpan", "Hira", "Kana"), "sudachi_ja"),
-    **dict.fromkeys(("Kore", "Hang"), "kiwi_ko"),
-    "Thai": "pythainlp_th",
-    **dict.fromkeys(("Laoo", "Khmr", "Mymr", "Tibt", "Lana", "Talu", "Tavt", "Bali", "Java"), "characters"),
-}
-_BY_LANGUAGE = {
-    **dict.fromkeys(("en", "eng"), "spacy_en"),
-    **dict.fromkeys(("zh", "zho", "cmn", "yue", "wuu", "nan", "hak", "gan", "hsn", "lzh"), "jieba_zh"),
-    **dict.fromkeys(("ja", "jpn"), "sudachi_ja"),
-    **dict.fromkeys(("ko", "kor"), "kiwi_ko"),
-    **dict.fromkeys(("th", "tha"), "pythainlp_th"),
-    **dict.fromkeys(("lo", "lao", "km", "khm", "my", "mya", "bo", "bod", "dz", "dzo"), "characters"),
-}
-
 
 def known_words(name: str) -> str:
     """The name again; raises ValueError for one that is none."""
@@ -57,19 +40,6 @@ def known_words(name: str) -> str:
 
 # The type of the setting: a wrong name is found when a recipe is read.
 Words = Annotated[str, AfterValidator(known_words)]
-
-
-def cutter_for(language: str, script: str | None = None) -> str:
-    """The words of a language (ISO 639, two or three letters) in a script (ISO 15924, four letters, where it is known)."""
-    by_language = _BY_LANGUAGE.get(language.lower())
-    if script is None:
-        return by_language or "unicode"
-    script = script.title()
-    if script == "Hani" and by_language in ("sudachi_ja", "kiwi_ko"):
-        return by_language
-    if script == "Latn" and by_language == "spacy_en":
-        return by_language
-    return _BY_SCRIPT.get(script, "unicode")
 
 
 PACKAGES = {
