@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from factory.core.errors import FactoryError
+from factory.core.noise import pooled_noise
 from factory.core.registry import find_stage
 from factory.core.search import Domain, Problem, Trial
 from factory.mixing import cmr as laws
-from factory.mixing.guards import half_width, pooled
+from factory.mixing.guards import half_width
 from factory.stages.searchers.merge_ablation import _name
 from tests.searched_world import problem, searcher
 from tests.worlds import w1_markov_domains as markov
@@ -241,7 +242,7 @@ def test_the_interval_of_a_measured_loss_is_that_of_a_mean_over_seeds():
     groups = {}
     for trial in trials[1:]:
         groups.setdefault(trial.proposal.name.rpartition("-")[0], []).append(trial.metrics["loss/web"])
-    deviation, degrees = pooled([np.array(values) for values in groups.values()])
+    deviation, degrees = pooled_noise([np.array(values) for values in groups.values()])
     _, low, high = finding.predicted["loss/web"]
     assert (high - low) / 2 == pytest.approx(half_width(deviation, degrees, 4**-0.5))
 

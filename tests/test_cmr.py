@@ -45,7 +45,7 @@ def test_with_noise_the_ratio_is_within_a_hundredth_and_grows_with_the_budget(se
 def test_both_laws_are_recovered_and_predict_a_budget_that_was_not_run():
     law = cmr.fit_general(BUDGETS, TABLE[:, 2])
     assert law([200.0]) == pytest.approx([general(0.25, 200.0)], abs=1e-3)
-    domain = cmr.fit_domain(BUDGETS, 0.8 * BUDGETS**-0.3 - 1.0)
+    domain = cmr.fit_power_law(BUDGETS, 0.8 * BUDGETS**-0.3 - 1.0)
     assert domain.powers == pytest.approx([-0.3], abs=1e-2)
     assert domain([200.0]) == pytest.approx([0.8 * 200.0**-0.3 - 1.0], abs=1e-3)
 

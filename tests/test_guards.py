@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from searched_world import problem
 
+from factory.core.noise import pooled_noise
 from factory.mixing.baselines import baseline, baseline_proposals, caps_of
 from factory.mixing.boosted import BoostedFit, fit_boosted
 from factory.mixing.caps import is_within
 from factory.mixing.exponential import Exponential
-from factory.mixing.guards import Arm, adopt, effects, pooled, resamples, shrunk, to_prior_where_unsure
+from factory.mixing.guards import Arm, adopt, effects, resamples, shrunk, to_prior_where_unsure
 from factory.mixing.regression import Mean
 from factory.mixing.shares import raised
 from factory.mixing.solver import draw_candidates
@@ -101,8 +102,8 @@ def test_means_that_differ_by_noise_alone_are_shrunk_together():
 
 
 def test_noise_is_pooled_over_mixtures():
-    assert pooled([np.array([1.0, 3.0]), np.array([10.0, 12.0]), np.array([5.0])]) == (pytest.approx(2**0.5), 2)
-    assert pooled([np.array([1.0])])[1] == 0
+    assert pooled_noise([np.array([1.0, 3.0]), np.array([10.0, 12.0]), np.array([5.0])]) == (pytest.approx(2**0.5), 2)
+    assert pooled_noise([np.array([1.0])])[1] == 0
 
 
 def test_domains_whose_interval_spans_the_prior_get_it():

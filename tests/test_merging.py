@@ -14,7 +14,6 @@ from factory.mixing.merging import (
     cached_prior,
     ensemble_nats,
     greedy_soup,
-    macro_weights,
     posteriors,
     unions,
 )
@@ -155,10 +154,6 @@ def test_unions_are_all_or_as_many_as_asked_for_and_each_once():
     assert some == unions([str(number) for number in range(8)], (2, 4), limit=40, seed=1)
     with pytest.raises(FactoryError, match="unions of 3 to 4 of 2 partitions"):
         unions(["a", "b"], (3, 4), limit=1, seed=0)
-
-
-def test_an_average_of_averages_counts_groups_alike():
-    assert macro_weights([["a", "b"], ["c"]]) == {"a": 0.25, "b": 0.25, "c": 0.5}
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.2, 0.5])

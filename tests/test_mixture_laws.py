@@ -6,7 +6,7 @@ import pytest
 from factory.core.errors import FactoryError
 from factory.core.ranks import spearman
 from factory.mixing.exponential import fit_exponential
-from factory.mixing.laws import extrapolate, extrapolate_nested, fit_bimix, fit_decay
+from factory.mixing.laws import extrapolate, extrapolate_nested, fit_decay
 from tests.worlds import w6_law_table as table
 
 STEPS = [500, 1_000, 2_000, 4_000]
@@ -44,12 +44,3 @@ def test_the_mixing_law_of_extrapolated_losses_ranks_mixtures():
     assert ranked >= 0.9
     shuffled = fit_exponential(mixtures, generator.permutation(at_end), 0)
     assert spearman(shuffled.predict(unseen), law.loss(unseen)) < 0.7
-
-
-def test_the_law_of_one_share_is_recovered():
-    generator = np.random.default_rng(0)
-    shares, data = generator.uniform(0.02, 0.9, 40), 10 ** generator.uniform(2, 5, 40)
-    law = fit_bimix(shares, data, table.share_losses(shares, data, 0, noise=1e-3))
-    assert law.share_exponent == pytest.approx(0.12, abs=0.005)
-    assert law.data_exponent == pytest.approx(0.35, abs=0.02)
-    assert law.predict(0.3, 1e6) == pytest.approx(table.share_losses(0.3, 1e6, 0), rel=0.01)

@@ -13,7 +13,7 @@ from factory.core.errors import FactoryError
 from factory.kernels.interleave import interleave
 from factory.storage.tokens import TokenFile, TokenWriter
 from factory.training.loader import Permutation, TokenStream, permute
-from factory.training.order import StreamOrder, open_order, prefetch, summary
+from factory.training.order import StreamOrder, open_order, summary
 from factory.training.phases import phase_steps, plan_phases
 from factory.training.scales import SCALES
 
@@ -96,17 +96,12 @@ def test_a_table_of_concatenated_documents_reads_what_the_stream_reads(corpus):
 
 @every_packing
 @pytest.mark.parametrize("plan", [{}, METADATA, {**METADATA, "copies": 3}], ids=["plain", "metadata", "copies"])
-def test_batches_do_not_depend_on_ranks_or_workers(corpus, packing, plan):
+def test_batches_do_not_depend_on_ranks(corpus, packing, plan):
     order = opened(corpus, {**plan, "packing": packing})
     once = whole(order)
     assert len(once) > 40
     for world in (2, 4):
         assert whole(order, world=world) == once
-    for workers in (1, 2, 4):
-        read = prefetch(order, range(order.steps), workers=workers, ahead=3)
-        assert [batch.ids.tobytes() for batch in read] == [
-            order.batch(step).ids.tobytes() for step in range(order.steps)
-        ]
     again = opened(corpus, {**plan, "packing": packing})
     assert again.digest == order.digest
     # A run that goes on at any step reads what it would have read.
@@ -317,9 +312,3 @@ def test_the_order_of_sequences_is_a_bijection(count):
     assert np.array_equal(np.sort(places), positions)
     shuffled = np.random.default_rng(0).permutation(count)[:5000]
     assert np.array_equal(Permutation(count, 9)(shuffled), places[shuffled])
-
-
-def test_a_batch_that_cannot_be_made_stops_who_waits_for_it(corpus):
-    order = opened(corpus, {})
-    with pytest.raises(IndexError, match="step 117 of 117"):
-        list(prefetch(order, range(110, 120), workers=2))

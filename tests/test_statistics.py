@@ -6,18 +6,14 @@ import numpy as np
 import pytest
 
 from factory.core.errors import FactoryError
+from factory.core.noise import Noise, pooled_noise
 from factory.evaluation.distributions import f_tail, t_cdf, t_quantile
 from factory.evaluation.statistics import (
-    Noise,
     Scores,
     bootstrap_means,
-    hierarchical_bootstrap,
     holm,
-    mean_se,
     means,
     minimal_detectable_difference,
-    paired_bootstrap,
-    pooled_noise,
     seeds_to_decide,
     t_interval,
     verdict,
@@ -82,21 +78,19 @@ def test_pairing_by_items_shrinks_the_interval_threefold() -> None:
     base = np.r_[np.ones(400), np.zeros(600)][None]
     other = np.r_[np.ones(450), np.zeros(550)][None]
     arms = [Scores(values, np.ones(1000), np.zeros(1000, dtype=np.int64)) for values in (base, other)]
-    low, high = paired_bootstrap(*arms, resamples=4000)
+    low, high = verdict(*arms, resamples=4000).item_interval
     assert [low, high] == pytest.approx([0.036, 0.063], abs=0.003)
-    unpaired = math.hypot(*(mean_se(values[0])[1] for values in (base, other)))
+    unpaired = math.hypot(*(values.std() / math.sqrt(1000) for values in (base, other)))
     assert unpaired == pytest.approx(0.022, abs=0.001)
 
 
 def test_both_noises_make_a_wider_interval_than_either() -> None:
     base, other, *_ = simulate(np.random.default_rng(3), 12, seed_sd=0.03, effect=0.05)
-    both = hierarchical_bootstrap(base, other)
-    items = paired_bootstrap(base, other)
-    assert both.high - both.low > items.high - items.low
     found = verdict(base, other)
     assert found.interval is not None
     assert found.seed_interval is not None
     assert found.interval.low < found.seed_interval.low < found.seed_interval.high < found.interval.high
+    assert found.interval.low < found.item_interval.low < found.item_interval.high < found.interval.high
 
 
 @pytest.mark.parametrize("seed_sd", [0.0, 0.01, 0.1])

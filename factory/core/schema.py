@@ -40,8 +40,6 @@ RAW = pa.schema([*DOCUMENT, *PAYLOAD])
 
 ALIGNMENT = (pa.field("part", pa.string()), pa.field("row", pa.uint32()))
 
-DOCUMENT_COLUMNS = tuple(DOCUMENT.names)
-
 
 def document_id(source: str, snapshot: str, key: str) -> str:
     """The identity of a record: 128 bits of SHA-256 over its source, its snapshot and its key within them.

@@ -2,7 +2,7 @@
 
 In: a record and the keys that hold its inputs, choices and label. Out: one unified row: a text, the choices and the number
 of the right one. Nothing in a declaration is code: a key may reach into a record (`choices.text`), and labels may be given
-names. One declaration also makes the same task for lm-evaluation-harness.
+names.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,34 +67,6 @@ def unify(columns: Columns, record: Mapping[str, Any], place: str) -> Unified:
         kept = sorted([label, *[at for at in range(len(choices)) if at != label][: columns.max_choices - 1]])
         choices, label = tuple(choices[at] for at in kept), kept.index(label)
     return Unified(inputs, choices, label)
-
-
-def as_harness(columns: Columns, *, task: str, files: Sequence[str], version: str = "1.0") -> dict[str, Any]:
-    """The same task as data for lm-evaluation-harness; raises InputError where its form has no such thing."""
-    if columns.max_choices is not None or (columns.names and columns.type == "multiple_choice"):
-        raise InputError(f"{task}: max_choices and names of labels have no counterpart in the harness's form.")
-    keys = (columns.inputs,) if isinstance(columns.inputs, str) else columns.inputs
-    question = "\n".join(f"{{{{{key}}}}}" for key in keys)
-    if columns.type == "classification":
-        listed = list(columns.names)
-        choices: Any = list(columns.names.values())
-        target = f"{{{{{listed!r}.index({columns.labels}|string)}}}}"
-    else:
-        several = not isinstance(columns.choices, str)
-        choices = f"{{{{[{', '.join(columns.choices)}]}}}}" if several else f"{{{{{columns.choices}}}}}"
-        target = f"{{{{{columns.labels} - {columns.first}}}}}" if columns.first else f"{{{{{columns.labels}}}}}"
-    return {
-        "task": task,
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": list(files)}},
-        "test_split": "test",
-        "output_type": "multiple_choice",
-        "doc_to_text": f"Question: {question}\nAnswer:",
-        "doc_to_choice": choices,
-        "doc_to_target": target,
-        "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
-        "metadata": {"version": version},
-    }
 
 
 def _get(record: Mapping[str, Any], key: str, place: str) -> Any:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from factory.core.noise import Noise, pooled_noise
 from factory.evaluation.runs import Answers, Questions
 from factory.evaluation.statistics import (
     LEVEL,
     Array,
     Interval,
-    Noise,
     Sample,
     Verdict,
     bootstrap_means,
@@ -23,7 +23,6 @@ from factory.evaluation.statistics import (
     means,
     minimal_detectable_difference,
     percentile_interval,
-    pooled_noise,
     t_interval,
 )
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from factory.core.noise import Noise, pooled_noise
 from factory.evaluation.distributions import normal_quantile
 from factory.evaluation.scores import Curves, Score, curves
-from factory.evaluation.statistics import LEVEL, Array, Interval, Noise, minimal_detectable_difference, pooled_noise
+from factory.evaluation.statistics import LEVEL, Array, Interval, minimal_detectable_difference
 
 CONTROL_SEEDS = 5
 LAST = 3

@@ -122,32 +122,6 @@ def rank_report(
     )
 
 
-def spearman_difference(
-    first: Array, second: Array, target: Array, *, key: str = "two proxies", resamples: int = RESAMPLES
-) -> Agreement:
-    """ρ of the first proxy less that of the second, paired: each resample takes the same recipes for both."""
-    first, goal = _checked(first, target)
-    second, _ = _checked(second, target)
-    gaps = []
-    for (counts, one, other), (_, another, _) in zip(
-        _draws(first, goal, key, resamples), _draws(second, goal, key, resamples), strict=True
-    ):
-        signs = _signs(other)
-        gaps.append(_spearman(counts, _signs(one), signs) - _spearman(counts, _signs(another), signs))
-    means = np.nanmean(goal, 1)
-    value = spearman(np.nanmean(first, 1), means) - spearman(np.nanmean(second, 1), means)
-    return _agreement(value, np.concatenate(gaps), LEVEL)
-
-
-def rank_stability(scores: Array, *, key: str = "stability", resamples: int = RESAMPLES) -> list[tuple[float, float]]:
-    """For each recipe the 95 % interval of its rank (1 is the lowest score) when seeds are drawn again."""
-    scores, _ = _checked(scores, scores)
-    drawn = np.concatenate([_means(scores, rows) for rows in _seed_draws(scores, key, "seeds", resamples)])
-    ranks = 1 + np.array(drawn[:, None, :] < drawn[:, :, None]).sum(2)
-    low, high = np.quantile(ranks, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0, method="nearest")
-    return [(float(one), float(other)) for one, other in zip(low, high, strict=True)]
-
-
 def _checked(proxy: Array, target: Array) -> tuple[Array, Array]:
     """Both as (recipes, seeds)."""
     sides = [np.asarray(side, dtype=np.float64) for side in (proxy, target)]

@@ -17,7 +17,7 @@ Randomness is seeded by a hash of the caller's key: the same scores give the sam
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -26,6 +26,7 @@ import numpy.typing as npt
 import xxhash
 
 from factory.core.errors import FactoryError
+from factory.core.noise import Noise, pooled_noise
 from factory.evaluation.distributions import f_tail, normal_cdf, t_quantile, two_sided
 
 Array = npt.NDArray[np.float64]
@@ -42,13 +43,6 @@ _MOST_SEEDS = 10_000
 class Interval(NamedTuple):
     low: float
     high: float
-
-
-class Noise(NamedTuple):
-    """A standard deviation and the degrees of freedom it was estimated with (0: not at all)."""
-
-    sigma: float
-    dof: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,25 +94,6 @@ def means(values: Array, weights: Array, domains: npt.NDArray[np.int64]) -> Arra
     return np.asarray(values @ _shares(weights, domains), dtype=np.float64)
 
 
-def mean_se(values: Sequence[float] | Array) -> tuple[float, float]:
-    """Mean and its standard error; for 0 and 1 the latter is √(p(1 - p)/(n - 1))."""
-    array = np.asarray(values, dtype=np.float64)
-    if len(array) < 2:
-        return float(array.mean()), math.nan
-    return float(array.mean()), float(array.std(ddof=1) / math.sqrt(len(array)))
-
-
-def pooled_noise(groups: Iterable[Sequence[float] | Array]) -> Noise:
-    """The standard deviation between the seeds of one recipe, from all recipes."""
-    squares, dof = 0.0, 0
-    for group in groups:
-        array = np.asarray(group, dtype=np.float64)
-        if len(array) > 1:
-            squares += float(((array - array.mean()) ** 2).sum())
-            dof += len(array) - 1
-    return Noise(math.sqrt(squares / dof), dof) if dof else Noise(math.nan, 0)
-
-
 def t_interval(values: Sequence[float] | Array, noise: Noise | None = None, level: float = LEVEL) -> Interval | None:
     """The interval of a mean over seeds, with their own noise or one that is given; None where neither is known."""
     array = np.asarray(values, dtype=np.float64)
@@ -162,46 +137,6 @@ def bootstrap_means(
             counts = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
             result[begin : begin + rows] += (counts @ weighted.T) / (counts @ sizes)[:, None]
     return result / len(names)
-
-
-def clustered_se(values: Sequence[float] | Array, groups: Sequence[int] | npt.NDArray[np.int64]) -> float:
-    """Standard error of a mean whose items come in groups: √Σ(Σ deviations of a group)² / n (Miller 2024, 2411.00640)."""
-    array = np.asarray(values, dtype=np.float64)
-    _, place = np.unique(np.asarray(groups), return_inverse=True)
-    sums = np.bincount(place, array - array.mean())
-    if len(sums) < 2:
-        return math.nan
-    return float(math.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)) / len(array))
-
-
-def mcnemar(base: Array, other: Array) -> float:
-    """Two-sided p of two models on the same right-or-wrong items, exact: of those they disagree on, who is right."""
-    only_base, only_other = int((base > other).sum()), int((other > base).sum())
-    total, fewer = only_base + only_other, min(only_base, only_other)
-    log_half = total * math.log(0.5)
-    tail = sum(
-        math.exp(math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1) + log_half)
-        for k in range(fewer + 1)
-    )
-    return min(1.0, 2 * tail) if total else 1.0
-
-
-def paired_bootstrap(
-    base: Scores, other: Scores, *, key: str = "paired", resamples: int = RESAMPLES, level: float = LEVEL
-) -> Interval:
-    """The interval of the difference of seed means over items alone."""
-    first, second = _samples(base, other, key, resamples)
-    return percentile_interval(second.resampled.mean(1) - first.resampled.mean(1), level)
-
-
-def hierarchical_bootstrap(
-    base: Scores, other: Scores, *, key: str = "hierarchical", resamples: int = RESAMPLES, level: float = LEVEL
-) -> Interval:
-    """The interval of the difference when seeds and items are drawn again; too narrow below about ten seeds.
-
-    Drawing n seeds with replacement shows (n - 1)/n of their variance and no heavy tails: verdicts use t instead.
-    """
-    return percentile_interval(_redraw_seeds(*_samples(base, other, key, resamples), key), level)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,7 +1,7 @@
 """Critical Mixture Ratio (arXiv:2407.17467): the largest share of new data that continual pretraining stands.
 
 Losses of runs with several ratios R of domain data at several budgets T come in (changes against the start, lower is
-better); laws and CMR(T) go out. ΔL_domain(T; R) = a T^s + b falls. ΔL_general(T; R) = a T^s + c T^u + b rises and falls.
+better); laws and CMR(T) go out. ΔL_general(T; R) = a T^s + c T^u + b rises and falls.
 A ratio is feasible at T if the general loss is within the tolerance; between two ratios the crossing is interpolated, and
 CMR(T) = a T^s + b. Every run needs the same schedule, else its end is compared and not its data.
 """
@@ -19,11 +19,6 @@ from factory.mixing.laws import PowerLaw, fit_power_law
 Array = npt.NDArray[np.float64]
 
 DRAWS = 200
-
-
-def fit_domain(budgets: npt.ArrayLike, changes: npt.ArrayLike) -> PowerLaw:
-    """ΔL_domain(T; R) of one ratio."""
-    return fit_power_law(budgets, changes, terms=1)
 
 
 def fit_general(budgets: npt.ArrayLike, changes: npt.ArrayLike) -> PowerLaw:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from factory.core.noise import pooled_noise
 from factory.core.seeds import generator_for
 from factory.mixing.caps import moved
 from factory.mixing.regression import Mean
@@ -53,13 +54,6 @@ class Adoption:
     rows: tuple[dict[str, Any], ...] = field(default=())
 
 
-def pooled(groups: Sequence[Array]) -> tuple[float, int]:
-    """Standard deviation between seeds of one mixture, from all mixtures, and its degrees of freedom (NaN and 0: unknown)."""
-    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups if len(group) > 1)
-    degrees = sum(len(group) - 1 for group in groups if len(group) > 1)
-    return (math.sqrt(squares / degrees), degrees) if degrees else (math.nan, 0)
-
-
 def half_width(deviation: float, degrees: int, scale: float, level: float = LEVEL) -> float:
     """Student's t at the degrees of freedom, times the standard error; NaN where the noise is unknown."""
     from scipy.special import stdtrit
@@ -83,8 +77,8 @@ def shrunk(means: Array, variances: Array) -> Array:
 def adopt(arms: Sequence[Arm], base: str, metrics: Sequence[str], *, margin: float, tolerance: float) -> Adoption:
     """The best of the arms, or the base. Arms that a bound forbids are measured and never taken."""
     by_name = {arm.name: arm for arm in arms}
-    noise, degrees = pooled([arm.scores for arm in arms])
-    by_metric = [pooled([arm.values[:, place] for arm in arms])[0] for place in range(len(metrics))]
+    noise, degrees = pooled_noise([arm.scores for arm in arms])
+    by_metric = [pooled_noise([arm.values[:, place] for arm in arms])[0] for place in range(len(metrics))]
     if base not in by_name or not degrees:
         why = f"the base '{base}' was not measured" if base not in by_name else "no mixture was trained twice"
         return Adoption(
@@ -120,7 +114,7 @@ def adopt(arms: Sequence[Arm], base: str, metrics: Sequence[str], *, margin: flo
 def _rows(
     arms: Sequence[Arm], worse: Mapping[str, list[str]], shrunk_means: Mapping[str, float]
 ) -> tuple[dict[str, Any], ...]:
-    noise, degrees = pooled([arm.scores for arm in arms])
+    noise, degrees = pooled_noise([arm.scores for arm in arms])
     rows = []
     for arm in sorted(arms, key=lambda arm: (arm.mean, arm.name)):
         width = half_width(noise, degrees, 1 / math.sqrt(len(arm.values)))

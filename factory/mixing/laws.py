@@ -1,8 +1,7 @@
-"""Laws of a loss over steps, size and one domain's share, and extrapolation of every mixture before mixtures are compared.
+"""Laws of a loss over steps and size, and extrapolation of every mixture before mixtures are compared.
 
 Data Mixing Laws (arXiv:2403.16952) nest them: for each mixture L(S) = E + B/S^β over steps (or tokens) at each model size, then
-L(N) = E + A/N^α over sizes, and the mixing law is fitted to what they say of the target. BiMix (arXiv:2405.14908) is one
-law of a domain's share p and of the data D: L(p, D) = (A/p^α)(B/D^β + C); A is absorbed by B and C here.
+L(N) = E + A/N^α over sizes, and the mixing law is fitted to what they say of the target.
 """
 
 from dataclasses import dataclass
@@ -31,18 +30,6 @@ class PowerLaw:
         values = np.asarray(sizes, dtype=np.float64)
         terms = [scale * values**power for scale, power in zip(self.scales, self.powers, strict=True)]
         return np.asarray(self.offset + np.sum(terms, axis=0), dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class BiMix:
-    share_exponent: float
-    data_exponent: float
-    scale: float
-    floor: float
-
-    def predict(self, shares: npt.ArrayLike, data: npt.ArrayLike) -> Array:
-        of_data = self.scale * np.asarray(data, dtype=np.float64) ** -self.data_exponent + self.floor
-        return np.asarray(np.asarray(shares, dtype=np.float64) ** -self.share_exponent * of_data)
 
 
 def fit_power_law(budgets: npt.ArrayLike, values: npt.ArrayLike, *, terms: int = 1) -> PowerLaw:
@@ -127,25 +114,3 @@ def extrapolate_nested(
     """The loss of each mixture at (steps, model size): `losses` has an axis for mixtures, one for models, one for steps."""
     at_steps = np.stack([extrapolate(steps, losses[:, place], target[0]) for place in range(losses.shape[1])], axis=1)
     return extrapolate(models, at_steps, target[1])
-
-
-def fit_bimix(shares: npt.ArrayLike, data: npt.ArrayLike, losses: npt.ArrayLike) -> BiMix:
-    """By least squares of logarithms from a grid of exponents; shares and data must be above 0."""
-    from scipy.optimize import least_squares
-
-    p, d, y = (np.asarray(values, dtype=np.float64) for values in (shares, data, losses))
-    if min(p.min(), d.min(), y.min()) <= 0 or len(y) < 4:
-        raise FactoryError("search: the law of one domain needs 4 measurements with share, data and loss above 0.")
-    unit = float(np.exp(np.log(d).mean()))
-
-    def residual(point: Array) -> Array:
-        alpha, beta, scale, floor = point
-        of_data = np.exp(scale) * (d / unit) ** -beta + np.exp(floor)
-        return np.asarray(-alpha * np.log(p) + np.log(of_data) - np.log(y), dtype=np.float64)
-
-    middle = float(np.log(y).mean())
-    starts = [(alpha, beta, middle - 1, middle - 1) for alpha in (0.05, 0.2, 0.5) for beta in (0.1, 0.3, 0.6)]
-    bounds = ([0.0, 0.0, -30.0, -30.0], [5.0, 3.0, 30.0, 30.0])
-    best = min((least_squares(residual, start, bounds=bounds) for start in starts), key=lambda found: float(found.cost))
-    alpha, beta, scale, floor = (float(value) for value in best.x)
-    return BiMix(alpha, beta, float(np.exp(scale)) * unit**beta, float(np.exp(floor)))

@@ -55,15 +55,6 @@ def unions(names: Sequence[str], sizes: tuple[int, int], *, limit: int, seed: in
     return sorted(found, key=lambda subset: (len(subset), subset))
 
 
-def macro_weights(groups: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Weights of single models in an average of averages: each group counts the same, and each model in its group."""
-    weights: dict[str, float] = {}
-    for group in groups:
-        for name in group:
-            weights[name] = weights.get(name, 0.0) + 1.0 / (len(groups) * len(group))
-    return weights
-
-
 def posteriors(nats: npt.ArrayLike, prior: npt.ArrayLike | None = None) -> Nats:
     """π before every token: `nats[j, t]` is -ln p of token t under expert j; row 0 is the prior, row T what all T tokens say."""
     losses = np.asarray(nats, dtype=np.float64)

@@ -53,14 +53,6 @@ def product_shares(factors: Sequence[Mapping[str, float]]) -> dict[str, float]:
     }
 
 
-def marginal(shares: Mapping[str, float], place: int) -> dict[str, float]:
-    """The shares of the labels at one place of the cells' names."""
-    found: dict[str, list[float]] = {}
-    for cell, share in shares.items():
-        found.setdefault(cell.split(SEPARATOR)[place], []).append(share)
-    return {label: math.fsum(values) for label, values in found.items()}
-
-
 def fill_evenly(caps: Mapping[str, float], tokens: float) -> dict[str, float]:
     """UniMax (arXiv:2304.09151, algorithm 1): tokens of each domain, as equal as caps allow.
 
@@ -92,18 +84,6 @@ def fill_by_shares(shares: Mapping[str, float], caps: Mapping[str, float], token
         left = max(0.0, tokens - math.fsum(filled.values()))
         open_ -= full
     return filled
-
-
-def demand(shares: Mapping[str, float], available: Mapping[str, float], tokens: float) -> dict[str, float]:
-    """How much of each domain a selection without repetition would take: share x tokens / available; inf where there is none.
-
-    A draw in proportion to weights (Gumbel top-k) keeps its target only while this is small; above one half quotas are to
-    be filled instead.
-    """
-    return {
-        name: share * tokens / available[name] if available.get(name) else (math.inf if share > 0 else 0.0)
-        for name, share in shares.items()
-    }
 
 
 def total_variation(one: Mapping[str, float], other: Mapping[str, float]) -> float:

@@ -13,7 +13,7 @@ nor arithmetic; these vectors are not the ones of a CPU, which is why the device
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 
 from factory.core.config import Config
 from factory.core.errors import FactoryError
-from factory.core.stage import Paths
+from factory.core.stage import Paths, Sample
 
 if TYPE_CHECKING:
     from factory.kernels.vectors import Units
@@ -63,6 +63,34 @@ class EncoderSettings(Config):
     @property
     def folder(self) -> str:
         return self.model.removeprefix("file://").rstrip("/")
+
+
+class LearningSettings(EncoderSettings):
+    """Of stages that learn centroids from a sample: `documents` of each source, `rounds` of k-means."""
+
+    sources: tuple[str, ...] = Field(min_length=1)
+    documents: int = Field(default=20_000, ge=1)
+    rounds: int = Field(default=20, ge=1, le=1000)
+
+
+def samples(config: LearningSettings) -> Iterable[Sample]:
+    return tuple(Sample(role=source, documents=config.documents, source=source) for source in config.sources)
+
+
+def learn_encoder(config: EncoderSettings, sample: Sequence[str], paths: Paths | None) -> tuple[Encode, dict[str, Any]]:
+    """The encoder for a sample, and what has to be kept of it: for `hashed` the weights of the sample's words."""
+    if config.model != HASHED:
+        return transformer_encoder(config, paths or {}), {}
+    from factory.kernels.hashed_words import bucket_weights, document_frequencies
+    from factory.kernels.text import view_text
+
+    weights = bucket_weights(document_frequencies(view_text(pa.array(sample, pa.large_string()))), len(sample))
+    return hashed_encoder(weights), {"weights": weights}
+
+
+def kept_encoder(config: EncoderSettings, kept: Mapping[str, Any], paths: Paths | None) -> Encode:
+    """The same encoder again; raises KeyError where its weights are not among what was kept."""
+    return hashed_encoder(kept["weights"]) if config.model == HASHED else transformer_encoder(config, paths or {})
 
 
 def model_files(config: EncoderSettings) -> tuple[str, ...]:

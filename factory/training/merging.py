@@ -17,8 +17,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import xxhash
 
 from factory.core.errors import FactoryError, InputError
@@ -64,19 +62,6 @@ def merge_checkpoints(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return {"models": len(paths), "weights": list(shares), "model_digest": digest_weights(merged), "valid": True}
-
-
-def token_nats(network: Any, ids: npt.NDArray[np.int64], *, device: str = "cpu") -> npt.NDArray[np.float64]:
-    """-ln p of every token but the first of rows of tokens: what ensembles of experts are made of."""
-    import torch
-
-    rows = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(device)
-    with torch.inference_mode():
-        logits = network(rows[:, :-1])
-        logits = getattr(logits, "logits", logits).float()  # ours gives them alone
-        nats = logits.logsumexp(-1) - logits.gather(2, rows[:, 1:, None]).squeeze(2)
-    result: npt.NDArray[np.float64] = nats.double().cpu().numpy()
-    return result
 
 
 class _Stored(Mapping[str, Any]):

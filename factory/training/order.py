@@ -6,9 +6,7 @@ sequences out, rank r of W takes those at positions s ≡ r (mod W). So the stat
 `digest`, which covers all that decides the order, tells two orders apart.
 """
 
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,7 +32,6 @@ __all__ = [
     "TableOrder",
     "open_order",
     "order_columns",
-    "prefetch",
 ]
 
 
@@ -229,23 +226,6 @@ def summary(order: AnyOrder) -> dict[str, Any]:
         read = int(order.inputs(0, order.steps)[1].sum()) if order.steps else 0
         found |= {"padding": order.tokens - read, **order.table.counts(order.reading.sequences)}
     return found
-
-
-def prefetch(
-    order: Order, steps: range, *, rank: int = 0, world: int = 1, workers: int = 1, ahead: int = 4
-) -> Iterator[Batch]:
-    """The batches of these steps in their order, `ahead` of them made by other threads while the caller computes."""
-    waiting: deque[Future[Batch]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
-    try:
-        for step in steps:
-            waiting.append(pool.submit(order.batch, step, rank=rank, world=world))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def check_step(step: int, steps: int) -> None:

@@ -1,4 +1,4 @@
-"""Tables of losses from laws that are known: exponential mixing laws, power laws of steps and size, and a law of one share.
+"""Tables of losses from laws that are known: exponential mixing laws, and power laws of steps and size.
 
 Noise is normal on the exponential law (its published form) and log-normal on the others.
 """
@@ -39,9 +39,3 @@ def step_and_size_losses(limits, steps, models, seed, noise=0.0):
         + 20 / np.asarray(steps, float)[None, None, :] ** 0.4
     )
     return table * np.exp(generator.normal(0, noise, table.shape))
-
-
-def share_losses(shares, data, seed, noise=0.0):
-    """L(p, D) = p^-0.12 (30 / D^0.35 + 1.8)."""
-    law = np.asarray(shares) ** -0.12 * (30 / np.asarray(data, float) ** 0.35 + 1.8)
-    return law * np.exp(np.random.default_rng(seed).normal(0, noise, law.shape))

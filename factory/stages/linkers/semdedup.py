@@ -18,7 +18,7 @@ The vectors are whole numbers of 1/4000 and all that follows is exact: the same 
 A document without words has no key and no neighbours.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -26,15 +26,15 @@ from pydantic import Field
 
 from factory.core.errors import FactoryError
 from factory.core.registry import register
-from factory.core.stage import BatchFunction, Paths, Sample, Training
+from factory.core.stage import BatchFunction, Paths, Training
 from factory.stages.embeddings import (
-    HASHED,
-    EncoderSettings,
-    hashed_encoder,
+    LearningSettings,
     in_batches,
+    kept_encoder,
+    learn_encoder,
     model_files,
     model_packages,
-    transformer_encoder,
+    samples,
 )
 
 COLUMNS = {"keys": pa.list_(pa.uint64()), "vector": pa.list_(pa.int16()), "nearness": pa.float32()}
@@ -43,18 +43,11 @@ MODEL_FILE = "semdedup.safetensors"
 _CLUSTER = 1000  # documents of the sample a cluster, if `clusters` does not say
 
 
-class Settings(EncoderSettings):
-    sources: tuple[str, ...] = Field(min_length=1)
-    documents: int = Field(default=20_000, ge=1)
+class Settings(LearningSettings):
     clusters: int | None = Field(default=None, ge=1, le=1 << 20)
-    rounds: int = Field(default=20, ge=1, le=1000)
     probes: int = Field(default=3, ge=1, le=64)
     keep: Literal["hard", "easy", "first"] = "hard"
     epsilon: float = Field(default=0.1, ge=0, le=2)
-
-
-def samples(config: Settings) -> Iterable[Sample]:
-    return tuple(Sample(role=source, documents=config.documents, source=source) for source in config.sources)
 
 
 def fit(
@@ -64,18 +57,10 @@ def fit(
     import numpy as np
     from safetensors.numpy import save_file
 
-    from factory.kernels.hashed_words import bucket_weights, document_frequencies
-    from factory.kernels.text import view_text
     from factory.kernels.vectors import gini, nearest_centroids, spherical_kmeans
 
     sample = [text for source in config.sources for text in texts.get(source, [])]
-    tensors: dict[str, Any] = {}
-    if config.model == HASHED:
-        counted = document_frequencies(view_text(pa.array(sample, pa.large_string())))
-        tensors["weights"] = bucket_weights(counted, len(sample))
-        encode = hashed_encoder(tensors["weights"])
-    else:
-        encode = transformer_encoder(config, paths or {})
+    encode, tensors = learn_encoder(config, sample, paths)
     units = np.concatenate([made[filled] for made, filled in in_batches(sample, encode)])
     if not len(units):
         raise FactoryError(f"semdedup: no document of {', '.join(config.sources)} has words to learn from.")
@@ -122,9 +107,7 @@ def semdedup(config: Settings, model_path: str, paths: Paths | None = None) -> B
     try:
         found = load_file(model_path)
         centroids = found["centroids"]
-        encode = (
-            hashed_encoder(found["weights"]) if config.model == HASHED else transformer_encoder(config, paths or {})
-        )
+        encode = kept_encoder(config, found, paths)
     except (OSError, SafetensorError, KeyError) as error:
         raise FactoryError(f"{model_path} is no model of semdedup that this factory made: {error}") from error
 

@@ -13,7 +13,7 @@ score, look at the cards and leave labels out with a filter (`one_of`).
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -21,15 +21,15 @@ from pydantic import Field, model_validator
 
 from factory.core.errors import FactoryError
 from factory.core.registry import register
-from factory.core.stage import BatchFunction, Paths, Sample, Training
+from factory.core.stage import BatchFunction, Paths, Training
 from factory.stages.embeddings import (
-    HASHED,
-    EncoderSettings,
-    hashed_encoder,
+    LearningSettings,
     in_batches,
+    kept_encoder,
+    learn_encoder,
     model_files,
     model_packages,
-    transformer_encoder,
+    samples,
 )
 
 if TYPE_CHECKING:
@@ -45,15 +45,13 @@ _TERMS = 12  # of a card
 _TERM_WORDS = 500  # of each document, that terms are looked for in
 
 
-class Settings(EncoderSettings):
+class Settings(LearningSettings):
     """`fine` is how many fine clusters k-means is asked for (default: a twentieth of the documents, 1,000 at most)."""
 
-    sources: tuple[str, ...] = Field(min_length=1)
     documents: int = Field(default=20_000, ge=1, le=500_000)
     fine: int | None = Field(default=None, ge=4, le=1 << 14)
     clusters: int = Field(default=16, ge=4, le=1000)
     max_share: float = Field(default=0.15, gt=0, le=0.25)
-    rounds: int = Field(default=20, ge=1, le=1000)
 
     @model_validator(mode="after")
     def _has_room(self) -> "Settings":
@@ -65,10 +63,6 @@ class Settings(EncoderSettings):
         return self
 
 
-def samples(config: Settings) -> Iterable[Sample]:
-    return tuple(Sample(role=source, documents=config.documents, source=source) for source in config.sources)
-
-
 def fit(
     config: Settings, texts: Mapping[str, list[str]], directory: str, seed: int, paths: Paths | None = None
 ) -> dict[str, Any]:
@@ -77,17 +71,9 @@ def fit(
     from safetensors.numpy import save_file
 
     from factory.kernels.agglomeration import merge_balanced, summed
-    from factory.kernels.hashed_words import bucket_weights, document_frequencies
-    from factory.kernels.text import view_text
 
     sample = sorted(text for source in config.sources for text in texts.get(source, []))
-    tensors: dict[str, Any] = {}
-    if config.model == HASHED:
-        counted = document_frequencies(view_text(pa.array(sample, pa.large_string())))
-        tensors["weights"] = bucket_weights(counted, len(sample))
-        encode = hashed_encoder(tensors["weights"])
-    else:
-        encode = transformer_encoder(config, paths or {})
+    encode, tensors = learn_encoder(config, sample, paths)
     pairs = list(in_batches(sample, encode))
     filled = np.concatenate([flags for _, flags in pairs]) if pairs else np.zeros(0, np.bool_)
     if not filled.any():
@@ -134,9 +120,7 @@ def clusters(config: Settings, model_path: str, paths: Paths | None = None) -> B
     try:
         found = load_file(model_path)
         centroids, group = found["centroids"], found["group"]
-        encode = (
-            hashed_encoder(found["weights"]) if config.model == HASHED else transformer_encoder(config, paths or {})
-        )
+        encode = kept_encoder(config, found, paths)
     except (OSError, SafetensorError, KeyError) as error:
         raise FactoryError(f"{model_path} is no model of clusters that this factory made: {error}") from error
     labels = pa.array([_label(int(place), int(group.max()) + 1) for place in group], pa.string())

@@ -14,10 +14,11 @@ from pydantic import Field
 
 from factory.core.config import Config
 from factory.core.errors import FactoryError
+from factory.core.noise import pooled_noise
 from factory.core.search import Finding, Online, Problem, Proposal, Trial
 from factory.mixing.baselines import baseline, caps_of
 from factory.mixing.caps import is_within, named, rounded, rounded_within, under_caps, vector
-from factory.mixing.guards import Adoption, Arm, adopt, half_width, pooled
+from factory.mixing.guards import Adoption, Arm, adopt, half_width
 from factory.mixing.trials import objectives_of, pending
 
 Array = npt.NDArray[np.float64]
@@ -164,7 +165,7 @@ def measured(problem: Problem, arms: Mapping[str, Arm], taken: str) -> dict[str,
     predicted = {}
     for place, metric in enumerate(problem.objectives):
         values = arms[taken].values[:, place]
-        noise, degrees = pooled([arm.values[:, place] for arm in arms.values()])
+        noise, degrees = pooled_noise([arm.values[:, place] for arm in arms.values()])
         if degrees:
             width = half_width(noise, degrees, len(values) ** -0.5)
             predicted[metric] = (float(values.mean()), float(values.mean()) - width, float(values.mean()) + width)

@@ -15,11 +15,12 @@ from pydantic import Field, field_validator
 
 from factory.core.config import Config
 from factory.core.errors import FactoryError, suggest
+from factory.core.noise import pooled_noise
 from factory.core.registry import register
 from factory.core.search import Finding, Problem, Proposal, Searcher, Trial
 from factory.mixing.caps import named, rounded
 from factory.mixing.cmr import Critical, critical_law
-from factory.mixing.guards import half_width, pooled
+from factory.mixing.guards import half_width
 from factory.mixing.trials import distinct_labels, pending
 
 Array = npt.NDArray[np.float64]
@@ -161,7 +162,7 @@ class CmrSearch:
                 f"cmr: '{metric}' was not measured for {', '.join(missing[:3])} ({len(missing)} of {len(groups)}). Run the "
                 "search again; where trials break down, look at their proxies."
             )
-        deviation, degrees = pooled(groups)
+        deviation, degrees = pooled_noise(groups)
         means = np.array([group.mean() for group in groups])
         noise = deviation / self.config.seeds**0.5
         return means.reshape(len(self.config.budgets), -1), noise, degrees

@@ -14,11 +14,12 @@ from pydantic import Field, field_validator
 
 from factory.core.config import Config
 from factory.core.errors import FactoryError, suggest
+from factory.core.noise import pooled_noise
 from factory.core.registry import register
 from factory.core.search import Finding, Problem, Proposal, Searcher, Trial
 from factory.mixing.baselines import baseline, caps_of
 from factory.mixing.caps import is_within, named, rounded, rounded_within, vector
-from factory.mixing.guards import Arm, adopt, half_width, pooled
+from factory.mixing.guards import Arm, adopt, half_width
 from factory.mixing.trials import check_enough, objectives_of, pending
 
 Array = npt.NDArray[np.float64]
@@ -132,7 +133,7 @@ def _measured(problem: Problem, arm: Arm, arms: Sequence[Arm]) -> dict[str, tupl
     """What was measured of the mixture that is taken, with the interval of its mean over seeds."""
     found = {}
     for place, metric in enumerate(problem.objectives):
-        noise, degrees = pooled([other.values[:, place] for other in arms])
+        noise, degrees = pooled_noise([other.values[:, place] for other in arms])
         value = float(arm.values[:, place].mean())
         width = half_width(noise, degrees, len(arm.values) ** -0.5)
         if degrees:

@@ -17,11 +17,12 @@ from pydantic import Field
 
 from factory.core.config import Config
 from factory.core.errors import FactoryError, suggest
+from factory.core.noise import pooled_noise
 from factory.core.registry import register
 from factory.core.search import Finding, Problem, Proposal, Searcher, Trial
 from factory.mixing.baselines import baseline, caps_of
 from factory.mixing.caps import moved, named, rounded_within, vector, without
-from factory.mixing.guards import half_width, pooled
+from factory.mixing.guards import half_width
 from factory.mixing.trials import check_enough, objectives_of, pending
 
 Array = npt.NDArray[np.float64]
@@ -136,7 +137,7 @@ def _compare(problem: Problem, plans: Sequence[Plan], values: dict[str, Array]) 
     rows = []
     start = values[BASE]
     for place, metric in enumerate(problem.objectives):
-        noise, degrees = pooled([value[:, place] for value in values.values()])
+        noise, degrees = pooled_noise([value[:, place] for value in values.values()])
         for plan in plans[1:]:
             own = values[plan.name]
             if not len(own):
