@@ -15,9 +15,10 @@ import yaml
 
 from factory.core.errors import RecipeError
 from factory.execution.local import LocalExecutor
+from factory.recipes.checks.presets import presets
 from factory.recipes.export import export
 from factory.recipes.init import draft_from
-from factory.recipes.load import check_recipe, load_recipe, presets
+from factory.recipes.load import check_recipe, load_recipe
 from factory.recipes.workspace import Workspace
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))

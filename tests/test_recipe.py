@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from factory.core.errors import RecipeError
+from factory.recipes.checks.presets import presets
 from factory.recipes.init import draft
-from factory.recipes.load import check_recipe, load_recipe, presets
+from factory.recipes.load import check_recipe, load_recipe
 from factory.recipes.yaml import read_yaml
 
 GOOD: dict[str, Any] = {
@@ -359,7 +360,7 @@ HALF = {"use": "weights", "weights": {"crawl": 0.9}}
         ({"proxy": 7}, "proxy: a map is meant"),
         ({"mixture": {"use": "natural", "tokens": "20k"}}, "mixture.tokens: "),
         ({"mixture": {**HALF, "tokens": 100_000}}, "mixture"),
-        ({"mixture": {"use": "natural", "tokens": 1000}}, "experiments.natural.mixture.tokens: 1,000 tokens are "),
+        ({"mixture": {"use": "natural", "tokens": 1000}}, "mixture.tokens: 1,000 tokens are "),
         ({"evaluate": {"held": {"use": "bits_per_byte", "uri": "x", "limit": 0}}}, "evaluate.held.limit: "),
     ],
 )

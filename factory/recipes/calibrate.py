@@ -20,7 +20,7 @@ import pyarrow as pa
 from factory.core.errors import FactoryError, InputError, suggest
 from factory.core.registry import find_stage
 from factory.core.thresholds import MAPS, Carried, Values, carry, guard, keep_share, lid_threshold
-from factory.recipes.load import find_preset
+from factory.recipes.checks.presets import find_preset
 from factory.recipes.lookup import Current
 from factory.recipes.measure import failing, measure, measured, sample_texts
 from factory.recipes.stop_words import StopWord, stop_words

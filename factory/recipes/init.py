@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from factory.core.errors import InputError, suggest
 from factory.core.registry import stages
+from factory.recipes.checks.checker import LABEL
 from factory.recipes.inputs import SNAPSHOT
-from factory.recipes.load import LABEL, check_recipe
+from factory.recipes.load import check_recipe
 from factory.recipes.recipe import Recipe
 from factory.recipes.references import matching_files, problems_of
 from factory.recipes.yaml import read_yaml

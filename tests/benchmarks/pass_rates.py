@@ -22,7 +22,7 @@ import numpy as np
 import zstandard
 
 from factory.recipes.calibrate import kept_share
-from factory.recipes.load import find_preset
+from factory.recipes.checks.presets import find_preset
 from factory.recipes.measure import failing, measure
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
