@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy.stats import spearmanr
 
@@ -13,13 +14,14 @@ from factory.core.errors import InputError
 from factory.evaluation.domains import task_domains
 from factory.evaluation.evaluate import evaluate_model
 from factory.evaluation.likelihood import Row, RowScore
-from factory.evaluation.longtail import Question, bin_of, coverage, read_counts, relevance_counts, trend, write_counts
+from factory.evaluation.longtail import bin_of, trend
 from factory.evaluation.membership import min_k
 from factory.evaluation.separation import auc, hits_at
 from factory.evaluation.tasks import LongTail, Membership, Temporal, Toxicity
 from factory.evaluation.temporal import misalignment, period
 from factory.evaluation.toxicity import said
-from tests.worlds.w7_fact_world import COUNTS, make_facts, recalled, tell
+from factory.stages.scorers import support
+from tests.worlds.w7_fact_world import COUNTS, Fact, make_facts, recalled, tell
 
 STATES = 200
 START = STATES
@@ -60,19 +62,33 @@ def facts() -> list[object]:
     return list(make_facts(300))
 
 
+def supporting(facts: Sequence[Fact], texts: Sequence[str]) -> np.ndarray:
+    """By fact, the documents that hold its person and its value."""
+    records = [
+        {"question": f"What is the {fact.attribute}?", "entity": fact.person, "answer": fact.value} for fact in facts
+    ]
+    made = support.build(support.Settings(benchmarks={"facts": {"records": records}}), {})
+    found = made.score(pa.record_batch([pa.array(texts, pa.large_string())], names=["text"])).column("found")
+    return np.bincount(found.flatten().to_numpy(), minlength=len(facts))
+
+
 def test_documents_with_question_and_answer_are_counted_exactly(facts: list) -> None:
-    told = [text for _, text in tell(facts[:300])]
-    asked = [Question(str(n), (fact.person,), (fact.value,)) for n, fact in enumerate(facts[:300])]
-    others = ["Person0001x lives in City03y.", "Person0001 was here.", "City03 is old."]
-    counts = relevance_counts([*told, *others], asked)
-    # Another attribute of the person may have the same value in no document, so what was told is what is found.
-    assert [counts[str(n)] for n in range(300)] == [fact.count for fact in facts[:300]]
-    assert read_counts({"c": write_counts(counts)}) == counts
+    told = [text for _, text in tell(facts)]
+    others = [f"{fact.person}x lives in {fact.value}." for fact in facts]
+    others += [f"{fact.person} left {fact.value}y." for fact in facts]
+    others += [f"{fact.person} was here." for fact in facts] + [f"{fact.value} is old." for fact in facts]
+    mixed = [
+        told[at] if at < len(told) else others[at - len(told)]
+        for at in np.random.default_rng(0).permutation(len(told) + len(others))
+    ]
+    # Values of one attribute are no other's, so what was told of a person is what is found.
+    assert supporting(facts, mixed).tolist() == [fact.count for fact in facts]
 
 
 def test_recall_rises_with_the_number_of_documents(facts: list) -> None:
-    right = recalled(facts, [at for at, _ in tell(facts)])
-    counts = np.array([fact.count for fact in facts])
+    told = tell(facts)
+    right = recalled(facts, [at for at, _ in told])
+    counts = supporting(facts, [text for _, text in told])
     means = [right[counts == count].mean() for count in COUNTS]
     assert all(one <= other for one, other in itertools.pairwise(means)), means
     assert spearmanr(np.log(COUNTS), means).statistic >= 0.9
@@ -82,24 +98,17 @@ def test_recall_rises_with_the_number_of_documents(facts: list) -> None:
 
 
 def test_nine_in_ten_documents_less_give_the_accuracy_of_the_lower_bin(facts: list) -> None:
-    order = [at for at, _ in tell(facts)]
-    places = {at: [n for n, one in enumerate(order) if one == at] for at in range(len(facts)) if facts[at].count == 20}
-    kept = {n for at, own in places.items() for n in np.random.default_rng(at).choice(own, 2, replace=False)}
-    thinned = [one for n, one in enumerate(order) if one not in places or n in kept]
-    right = recalled(facts, thinned)
-    counts = np.array([fact.count for fact in facts])
-    assert right[counts == 20].mean() == pytest.approx(right[counts == 2].mean(), abs=0.05)
-
-
-def test_coverage_says_what_a_filter_takes_from_the_tail() -> None:
-    before = {"a": 100, "b": 12, "c": 3, "d": 0}
-    assert coverage(before, {"a": 50, "b": 4, "c": 1, "d": 0}) == {
-        "below_before": 0.5,
-        "below_after": 0.75,
-        "fell_below": 0.25,
+    told = tell(facts)
+    places = {
+        at: [n for n, (one, _) in enumerate(told) if one == at] for at in range(len(facts)) if facts[at].count == 20
     }
-    with pytest.raises(InputError, match="1 questions are counted on one side alone"):
-        coverage(before, {"a": 1, "b": 1, "c": 1})
+    kept = {n for at, own in places.items() for n in np.random.default_rng(at).choice(own, 2, replace=False)}
+    thinned = [one for n, one in enumerate(told) if one[0] not in places or n in kept]
+    right = recalled(facts, [at for at, _ in thinned])
+    counts = np.array([fact.count for fact in facts])
+    left = supporting(facts, [text for _, text in thinned])
+    assert (left[counts == 20] == 2).all()
+    assert right[counts == 20].mean() == pytest.approx(right[counts == 2].mean(), abs=0.05)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ from factory.stages.list_files import unpacked
 
 Record = Mapping[str, Any]
 
-QUESTION, OPTIONS, ANSWER, PASSAGE = PARTS = ("question", "options", "answer", "passage")
+QUESTION, OPTIONS, ANSWER, PASSAGE, ENTITY = PARTS = ("question", "options", "answer", "passage", "entity")
+ALIASES = "aliases"
 MAX_LINE = 32 << 20
 MAX_ITEMS = 20_000_000
 MAX_CHOICES = 10_000  # of one item, aliases of its answer included
@@ -71,7 +72,10 @@ class Benchmark(Config):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item of a benchmark; `line` counts from 0 within `file`."""
+    """One item of a benchmark; `line` counts from 0 within `file`.
+
+    `entity` are names of what is asked about and `aliases` further names of the answer, where the record has these keys.
+    """
 
     task: str
     file: str
@@ -80,6 +84,8 @@ class Item:
     options: tuple[str, ...]
     answers: tuple[str, ...]
     passage: str
+    entity: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -90,6 +96,12 @@ class Item:
     @property
     def name(self) -> str:
         return f"{self.task}:{self.line}" if not self.file else f"{self.task}/{self.file}:{self.line}"
+
+    @property
+    def place(self) -> str:
+        """Where a person finds it: lines, rows and records count from 1, as in messages."""
+        named = f"{self.task}/{self.file}" if self.file else self.task
+        return f"{named}, {_place(self.file, self.line)}"
 
 
 class _Wrong(InputError):
@@ -264,6 +276,7 @@ class _Parts:
     options: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
     passage: str = ""
+    entity: tuple[str, ...] = ()
 
 
 def _item(task: str, benchmark: Benchmark, file: str, line: int, record: Record) -> Item:
@@ -277,15 +290,26 @@ def _item(task: str, benchmark: Benchmark, file: str, line: int, record: Record)
     letters = len(parts.options) == len(options) != 0
     # "B" is an answer by the letter of its choice: what is found in a document is the choice.
     answers = tuple(_choice(text, options) if letters or options else text for text in answers)
-    item = Item(task, file, line, question, tuple(text for text in options if text.strip()), answers, passage)
-    if len(item.options) + len(item.answers) > MAX_CHOICES:
+    entity = parts.entity if benchmark.fields else _names(record, ENTITY)
+    aliases = () if benchmark.fields else _names(record, ALIASES)
+    said = tuple(text for text in options if text.strip())
+    item = Item(task, file, line, question, said, answers, passage, entity, aliases)
+    names = (*item.options, *item.answers, *item.entity, *item.aliases)
+    if len(names) > MAX_CHOICES:
         raise _Wrong(f"more than {MAX_CHOICES:,} choices and answers. Leave it out, or name other keys.", place)
-    for text in (item.question, item.passage, *item.options, *item.answers):
+    for text in (item.question, item.passage, *names):
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise _Wrong("a text holds half of a surrogate pair, which no UTF-8 can. Write it again.", place) from error
     return item
+
+
+def _names(record: Record, key: str) -> tuple[str, ...]:
+    """The texts under a key that a record of a known schema may have beside its own; what is no text is no name."""
+    value = record.get(key)
+    found = value if isinstance(value, list) else [value]
+    return tuple(dict.fromkeys(text for text in found if isinstance(text, str) and text.strip()))
 
 
 def _choice(answer: str, options: Sequence[str]) -> str:
@@ -348,6 +372,7 @@ def _by_fields(fields: Mapping[str, Sequence[str]], record: Record, place: str) 
         tuple(found.get(OPTIONS, [])),
         tuple(found.get(ANSWER, [])),
         "\n".join(found.get(PASSAGE, [])),
+        tuple(dict.fromkeys(text for text in found.get(ENTITY, []) if text.strip())),
     )
 
 
