@@ -4,24 +4,30 @@ import hashlib
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from factory.core.errors import InputError
-from factory.evaluation import core, olmes
-from factory.evaluation.annotations import Columns, as_harness, unify
+from factory.evaluation import checkpoint, core, olmes, toxicity
+from factory.evaluation.annotations import Columns, unify
 from factory.evaluation.checkpoint import Checkpoint, load_checkpoint
 from factory.evaluation.evaluate import evaluate_model, read_task
+from factory.evaluation.generation import STOPS, is_right, normal
 from factory.evaluation.harness import run_harness
 from factory.evaluation.harness_tasks import declared, read_declaration
 from factory.evaluation.likelihood import Row
 from factory.evaluation.multiple_choice import read_items, renormalize
 from factory.evaluation.report import evaluate_files, name_tasks
+from factory.evaluation.runs import Run, align
+from factory.evaluation.sampling import Sampling, pick, write
+from factory.evaluation.stream import walk
 from factory.evaluation.tasks import Core, MultipleChoice, Olmes
 from factory.evaluation.templates import render, value
 from factory.evaluation.trees import build_trees
+from factory.kernels import decoding
 
 EVAL = Path(__file__).parents[2] / "shared" / "data" / "eval"
 needs_data = pytest.mark.skipif(not EVAL.is_dir(), reason="../shared/data/eval is not there")
@@ -88,18 +94,94 @@ def test_every_row_is_a_path_of_one_tree_and_what_they_share_is_there_once() -> 
     assert sum(map(len, trees)) < 0.8 * sum(len(row.tokens) - 1 for row in rows)
 
 
-def test_shared_and_separate_rows_score_alike(model: Checkpoint) -> None:
-    from dataclasses import replace
+def test_a_stream_is_a_walk_in_which_every_shared_beginning_stands_once() -> None:
+    rng = random.Random(0)
+    rows = [Row([9, *(rng.randrange(3) for _ in range(rng.randrange(2, 14)))], rng.randrange(1, 3)) for _ in range(200)]
+    found = walk(rows)
+    beginnings = {tuple(row.tokens[:end]) for row in rows for end in range(1, len(row.tokens))}
+    assert len(found.tokens) == len(beginnings)
+    path: dict[int, int] = {}
+    seen = {}  # what a token sees: its own, and the last at each place before
+    for at, (token, position) in enumerate(zip(found.tokens.tolist(), found.positions.tolist(), strict=True)):
+        path[position] = token
+        seen[at] = [path[place] for place in range(position + 1)]
+    assert sorted(found.order) == list(range(200))
+    for at, places, targets in zip(found.order, found.places, found.targets, strict=True):
+        row = rows[at]
+        assert [seen[place] for place in places.tolist()] == [
+            row.tokens[: len(row.tokens) - back] for back in range(row.scored, 0, -1)
+        ]
+        assert targets.tolist() == row.tokens[-row.scored :]
 
-    assert model.branches
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_shared_and_separate_rows_score_alike(model: Checkpoint, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(checkpoint, "_SHARD", 200)
     rng = random.Random(1)
     shared = [rng.randrange(2, 400) for _ in range(30)]
     rows = [Row([0, *shared[: rng.randrange(5, 30)], *(rng.randrange(2, 400) for _ in range(6))], 4) for _ in range(60)]
-    one = replace(model, branches=False, batch_tokens=1).score(rows)
-    for width in (64, 1024):
-        other = replace(model, batch_tokens=width).score(rows)
-        assert max(abs(a.nats - b.nats) for a, b in zip(one, other, strict=True)) <= 1e-4
-        assert [a.greedy for a in one] == [b.greedy for b in other]
+    assert model.stream is not None
+    one = replace(model, stream=None, batch_tokens=1).score(rows)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for given in ({}, {"stream": None, "branches": True}):
+            for width in (7, 64, 1024):
+                other = replace(model, batch_tokens=width, **given).score(rows)
+                assert max(abs(a.nats - b.nats) for a, b in zip(one, other, strict=True)) <= 1e-4
+                assert [a.greedy for a in one] == [b.greedy for b in other]
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "grouped", "tied"])
+def test_a_stream_scores_what_transformers_does(folder: Path, tmp_path: Path, kind: str) -> None:
+    """Norms over heads, keys that heads share, one matrix for both ends: to 1e-4 nats, and the same tokens the likeliest."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(3)
+    shape = {
+        "vocab_size": 400, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4,
+        "max_position_embeddings": 128, "bos_token_id": None, "eos_token_id": 1, "initializer_range": 0.3,
+        "num_key_value_heads": 4 if kind == "tied" else 2, "tie_word_embeddings": kind == "tied",
+    }  # fmt: skip
+    network = (
+        Qwen3ForCausalLM(Qwen3Config(head_dim=16, **shape))
+        if kind == "qwen3"
+        else LlamaForCausalLM(LlamaConfig(**shape))
+    )
+    network.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    model = load_checkpoint(tmp_path, device="cpu")
+    assert model.stream is not None
+    rng = random.Random(2)
+    rows = [Row([1, *(rng.randrange(2, 400) for _ in range(length))], length) for length in (1, 30, 128)]
+    plain = replace(model, stream=None)
+    for one, other in zip(model.token_nats(rows), plain.token_nats(rows), strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+    likeliest = [
+        [one.greedy for one in some.score([Row([1, 2, token], 1) for token in range(400)])] for some in (model, plain)
+    ]
+    assert likeliest[0] == likeliest[1]
+    assert sum(likeliest[0]) == 1
+
+
+def test_numbers_that_are_none_stay_so_and_of_equal_logits_the_first_is_the_likeliest() -> None:
+    import numpy as np
+
+    logits = np.zeros((4, 50), np.float32)
+    logits[1, 7], logits[2, 7], logits[3, 7] = np.nan, np.inf, -np.inf
+    nats, hits = np.empty(8, np.float32), np.empty(8, np.bool_)
+    decoding.surprises(logits, np.arange(0, 10, 2), np.array([0, 7] * 4), nats, hits)
+    assert nats[:2] == pytest.approx(np.log(50), abs=1e-5)
+    assert hits.tolist()[:2] == [True, False]
+    assert not np.isfinite(nats[2:6]).any()
+    assert nats[6] == pytest.approx(np.log(49), abs=1e-5)
+    assert nats[7] == np.inf
 
 
 # --- beside lm-evaluation-harness
@@ -471,18 +553,6 @@ def test_labels_nobody_may_see_are_refused_and_keys_are_suggested() -> None:
         Columns(type="classification", inputs="t", labels="y", names={"0": "x", "1": "x"})
 
 
-def test_one_declaration_asks_the_same_of_us_and_of_the_harness(model: Checkpoint, tmp_path: Path) -> None:
-    columns = Columns(inputs="q", choices="c", labels="y")
-    path = tmp_path / "t.jsonl"
-    path.write_bytes(lines([{"q": f"Item {n}?", "c": ["the", "answer", "question"], "y": n % 3} for n in range(9)]))
-    task = declared(as_harness(columns, task="t", files=[str(path)]), "t.yaml")[1]
-    ours, theirs = MultipleChoice(uri=str(path), columns=columns, normalize="raw"), task
-    tables = [evaluate_model(model, {"t": one}, {"t": read_task(one)}) for one in (ours, theirs)]
-    assert tables[0]["gold"].to_pylist() == tables[1]["gold"].to_pylist()
-    if model.adds_start:
-        assert tables[0]["nats"].to_pylist() == pytest.approx(tables[1]["nats"].to_pylist(), abs=1e-4)
-
-
 def test_files_say_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "held.jsonl").write_bytes(lines([{"text": "a"}]))
     (tmp_path / "asked.jsonl").write_bytes(lines([{"query": "q", "choices": ["a", "b"], "gold": 0}]))
@@ -531,3 +601,118 @@ def test_a_task_file_that_changed_since_the_plan_is_not_evaluated(tmp_path: Path
     path.write_bytes(lines([{"query": "q", "choices": ["a", "b"], "gold": 1}]))
     with pytest.raises(InputError, match=r"t\.jsonl changed since this run was planned"):
         _check_pinned(tasks, pinned, str(tmp_path))
+
+
+# --- what several items ask about
+
+
+def test_questions_on_one_passage_are_drawn_together(model: Checkpoint) -> None:
+    asked = [
+        {
+            "question": "is it",
+            "passage": f"{'the answer ' * 20}{at // 3}",
+            "answer": at % 2,
+            "source": None if at > 5 else at // 2,
+        }
+        for at in range(9)
+    ]
+    files = {"q.jsonl": lines(asked)}
+    for passage, groups in ((None, [0, 0, 0, 1, 1, 1, 2, 2, 2]), ("source", [0, 0, 1, 1, 2, 2, 3, 4, 5])):
+        table = evaluate_model(model, {"q": MultipleChoice(uri="", passage=passage)}, {"q": files})
+        named = table["passage"].to_pylist()
+        assert all(name is None or len(name) <= 64 for name in named)
+        tasks, _, _ = align([Run("base", "nano", 0, {}, table)], "base")
+        assert tasks["q"].groups is not None
+        found = tasks["q"].groups.tolist()
+        assert [[a == b for b in found] for a in found] == [[a == b for b in groups] for a in groups]
+    with pytest.raises(InputError, match="no value for 'sauce'"):
+        read_items(MultipleChoice(uri="", passage="sauce"), files)
+
+
+# --- what a model writes
+
+
+def test_greedy_texts_are_those_of_transformers_whatever_stands_beside_them(model: Checkpoint) -> None:
+    import torch
+
+    prompts = ["Question: which", "the answer is the", "of the following which question is", "a"]
+    how = Sampling(tokens=12, temperature=0.0)
+    texts = write(model, prompts, how)
+    for prompt, (text,) in zip(prompts, texts, strict=True):
+        fed = torch.tensor([[model.start, *model.encode([prompt])[0]]])
+        made = model.network.generate(
+            fed,
+            attention_mask=torch.ones_like(fed),
+            max_new_tokens=12,
+            do_sample=False,
+            eos_token_id=[0, 1],
+            pad_token_id=1,
+        )[0, fed.shape[1] :].tolist()
+        ended = next((at for at, token in enumerate(made) if token in (model.start, 1)), len(made))
+        assert text == model.tokenizer.decode(made[:ended], skip_special_tokens=False)
+    assert write(replace(model, stream=None), prompts, how) == texts
+    stop = texts[0][0][2:5]
+    assert write(model, prompts[:1], replace(how, stops=(stop,)))[0][0] == texts[0][0].partition(stop)[0]
+
+
+def test_a_sample_depends_on_seed_prompt_and_number_alone(model: Checkpoint) -> None:
+    how = Sampling(tokens=6, samples=5, seed=3)
+    prompts = [f"the answer {at}" for at in range(20)]
+    found = write(model, prompts, how)
+    assert write(model, prompts[::-1], how)[::-1] == found
+    assert [own[:2] for own in write(model, prompts, replace(how, samples=2))] == [own[:2] for own in found]
+    assert write(replace(model, stream=None), prompts[:2], how) == found[:2]
+    assert write(model, prompts, replace(how, seed=4)) != found
+    assert len({text for own in found for text in own}) > 50
+
+
+def test_draws_come_from_the_fewest_tokens_that_hold_top_p_in_their_proportions() -> None:
+    import numpy as np
+
+    shares = np.array([0.1, 0.5, 0.05, 0.3, 0.05])
+    draw = np.random.default_rng(0)
+    counts = np.bincount([pick(np.log(shares), Sampling(top_p=0.9), draw) for _ in range(4000)], minlength=5)
+    assert counts[[2, 4]].sum() == 0
+    assert counts / 4000 == pytest.approx(shares * [1, 1, 0, 1, 0] / 0.9, abs=0.03)
+    assert {pick(np.log(shares), Sampling(top_p=0.5), draw) for _ in range(50)} == {1}
+    assert pick(np.log(shares), Sampling(temperature=0.0), draw) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("The Leprosy, of course", True),
+        ("it is leprosy", False),
+        (" LEPROSY", True),
+        ("so #### an answer #### leprosy", True),
+        ("", False),
+    ],
+)
+def test_an_answer_is_right_where_it_begins_as_one_of_the_right_ones(text: str, right: bool) -> None:
+    assert is_right(text, ("the leprosy.", "a")) is right
+
+
+def test_generating_tasks_of_dclm_are_answered(model: Checkpoint) -> None:
+    asked = [
+        {"context": f"Question: which {at}\nAnswer:", "answer": f"answer {at}", "aliases": ["the zebra"]}
+        for at in range(9)
+    ]
+    table = evaluate_model(model, {"t": Core(uri="")}, {"t": {"triviaqa_sm_sub.jsonl": lines(asked)}})
+    assert table["value"].to_pylist() == [0.0] * 9
+    assert "triviaqa_sm_sub" not in json.loads(table.schema.metadata[b"derived"])["extended@v2"]["missing"]
+    # What it wrote as the right answer makes it right, and only there.
+    chains = [{"context": f"which {at}", "answer": str(at), "chain_of_thought": "the question"} for at in range(5)]
+    settings = Core(uri="", task="svamp_cot", few_shot=0)
+    (said, *_) = write(
+        model, ["Q: which 0\nUsing the formula below:\n"], Sampling(tokens=16, temperature=0.0, stops=STOPS)
+    )[0]
+    chains[0]["answer"] = normal(said)[:3]
+    table = evaluate_model(model, {"t": settings}, {"t": {"svamp.jsonl": lines(chains)}})
+    assert table["value"].to_pylist() == [1.0, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_what_is_written_is_judged_by_prompt(model: Checkpoint) -> None:
+    texts = write(model, ["the answer", "which"], Sampling(tokens=5, samples=4))
+    found = toxicity.said(texts, lambda given: [float(text == texts[1][2]) for text in given])
+    assert found["prompts"] == 2
+    assert found["any_share"] >= 0.5

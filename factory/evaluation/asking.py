@@ -66,7 +66,7 @@ def _multiple_choice(model: Model, config: MultipleChoice, own: Files, files: Fi
     total = sum(len(item.continuations) for item in items)
     rows = score_items(model, items, normalize, counted(total), context=config.max_tokens)
     settings: dict[str, Any] = {"normalize": normalize, "formulation": config.formulation}
-    if isinstance(config, LongTail):
+    if isinstance(config, LongTail) and config.counts is not None:
         rows = longtail.group_rows(config, rows, longtail.read_counts(of(files, "counts") or {}))
         known = [row for row in rows if row.get("value") is not None]
         settings["trend"] = longtail.trend([row["extra"]["count"] for row in known], [row["value"] for row in known])
@@ -75,12 +75,24 @@ def _multiple_choice(model: Model, config: MultipleChoice, own: Files, files: Fi
 
 def _core(model: Model, config: Core, own: Files, counted: Counted) -> Answers:
     name = core.task_name(config, own)
+    if core.TASKS[name].kind == "generation":
+        return _written(model, config, own, counted, name)
     items, normalize = core.read_core(config, own)
     rows = score_items(model, items, normalize, counted(sum(len(item.continuations) for item in items)))
     guessing = core.baseline(name)
     settings = {"normalize": normalize, "core_task": name, "core_standard": core.is_standard(config, name)}
     # One domain: DCLM's scores are means over items.
     return [row | {"domain": "all", "group": row["domain"], "baseline": guessing} for row in rows], settings
+
+
+def _written(model: Model, config: Core, own: Files, counted: Counted, name: str) -> Answers:
+    from factory.evaluation.checkpoint import Checkpoint
+    from factory.evaluation.generation import score_written
+
+    if not isinstance(model, Checkpoint):
+        raise InputError(f"core: '{name}' is answered by writing, which a {type(model).__name__} does not.")
+    rows = score_written(model, config, own, counted(0))
+    return rows, {"core_task": name, "core_standard": core.is_standard(config, name)}
 
 
 def _olmes(model: Model, config: Olmes, own: Files, shots: Files | None, counted: Counted) -> Answers:

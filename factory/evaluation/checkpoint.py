@@ -1,12 +1,15 @@
 """A trained causal language model in Hugging Face layout, as something that scores rows of tokens.
 
 Always float32, whatever the weights were saved in, so that batching changes scores by less than 1e-4 nats. Only
-safetensors are read: a folder with pickled weights is refused. What rows share is computed once (`trees`), and logits only
-where a token is scored; a model that gives other numbers so, which is tried when it is loaded, is fed row by row.
+safetensors are read: a folder with pickled weights is refused. There are three ways to feed it, and the first that gives
+the model's own scores, which is tried when it is loaded, is taken: on a CPU a Llama-style model reads one `stream`; others
+read rows as `trees`, in which what they share is computed once; and what takes neither is fed row by row. Logits are made
+only where a token is scored, some places at a time.
 """
 
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,14 +18,16 @@ import numpy as np
 
 from factory.core.errors import InputError
 from factory.evaluation.likelihood import Row, RowScore
+from factory.evaluation.stream import Stream
 from factory.evaluation.trees import Tree, alone, build_trees
 
 Start = Literal["auto", "bos", "eos"]
 
-_LOGITS = {"cpu": 1 << 25, "cuda": 1 << 29}  # numbers in one batch of logits: 128 MiB, 2 GiB
+_LOGITS = {"cpu": 1 << 20, "cuda": 1 << 28}  # numbers in one part of the logits: 4 MiB, 1 GiB
 _BATCH_TOKENS = {"cpu": 1024, "cuda": 1 << 16}
 _TREE_TOKENS = {"cpu": 256, "cuda": 2048}  # attention grows with the square of it
 _MASK = 1 << 26  # numbers in the mask of a batch
+_SHARD = 1 << 14  # tokens: for fewer, a thread of their own is not worth starting
 _SAME = 1e-3  # nats: what float32 leaves between two ways to compute one score, and a mask ignored does not
 
 
@@ -39,6 +44,7 @@ class Checkpoint:
     batch_tokens: int
     adds_start: bool | None = False  # None: its tokenizer puts something else around a text
     branches: bool = False  # whether rows may share tokens
+    stream: Stream | None = None
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
@@ -58,35 +64,60 @@ class Checkpoint:
 
     def _scored(self, rows: Sequence[Row]) -> Iterator[tuple[int, Any, Any]]:
         """Row by row: its number, -ln p of its tokens, and whether each was the likeliest."""
+        if self.stream is not None:
+            yield from self._streamed(self.stream, rows)
+            return
         kind = "cuda" if self.device.startswith("cuda") else "cpu"
         trees = build_trees(rows, _TREE_TOKENS[kind]) if self.branches else alone(rows)
-        most = max(1, _LOGITS[kind] // self.network.config.vocab_size)
         # Trees that branch need a mask; of the others, whose rows are one path, none is wanted.
         for some in ([tree for tree in trees if branching(tree)], [tree for tree in trees if not branching(tree)]):
-            for batch in _batches(some, self.batch_tokens, most):
-                yield from self._score(batch)
+            for batch in _batches(some, self.batch_tokens):
+                yield from self._score(batch, max(1, _LOGITS[kind] // self.network.config.vocab_size))
 
-    def _score(self, batch: Sequence[Tree]) -> Iterator[tuple[int, Any, Any]]:
+    def _streamed(self, stream: Stream, rows: Sequence[Row]) -> Iterator[tuple[int, Any, Any]]:
+        """The same from a stream, or from one for each thread."""
+        import torch
+
+        threads = torch.get_num_threads()
+        shards = _shards(rows, threads)
+        if len(shards) == 1:
+            yield from stream.score(rows, self.batch_tokens)
+            return
+        torch.set_num_threads(1)  # each stream is one thread, and its matrix products take no more
+        try:
+            with ThreadPoolExecutor(len(shards)) as pool:
+                own = [[rows[at] for at in shard] for shard in shards]
+                found = pool.map(lambda some: list(stream.score(some, self.batch_tokens)), own)
+                for shard, scores in zip(shards, found, strict=True):
+                    yield from ((shard[at], nats, hits) for at, nats, hits in scores)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _score(self, batch: Sequence[Tree], count: int) -> Iterator[tuple[int, Any, Any]]:
         import torch
 
         width = max(len(tree) for tree in batch)
         # What several rows predict from one place (the letters of a question, say) is computed once.
         places = np.concatenate([own + at * width for at, tree in enumerate(batch) for own in tree.places])
         wanted, which = np.unique(places, return_inverse=True)
-        targets = np.concatenate([own for tree in batch for own in tree.targets])
+        targets = torch.from_numpy(np.concatenate([own for tree in batch for own in tree.targets])).to(self.device)
+        order = np.argsort(which, kind="stable")
+        nats, hits = np.empty(len(which)), np.empty(len(which), np.bool_)
         with torch.inference_mode():
-            logits = self._logits(batch, width, torch.from_numpy(wanted).to(self.device)).float()
-            rows, columns = torch.from_numpy(which).to(self.device), torch.from_numpy(targets).to(self.device)
-            nats = (logits.logsumexp(-1)[rows] - logits[rows, columns]).double().cpu().numpy()
-            hits = (logits.argmax(-1)[rows] == columns).cpu().numpy()
+            made = self._logits(batch, width, torch.from_numpy(wanted).to(self.device), count)
+            for at, logits in zip(range(0, len(wanted), count), made, strict=True):
+                some = order[slice(*np.searchsorted(which[order], (at, at + count)))]
+                rows, columns = torch.from_numpy(which[some] - at).to(self.device), targets[torch.from_numpy(some)]
+                found = _surprises(logits.float(), rows, columns)
+                nats[some], hits[some] = (own.cpu().numpy() for own in found)
         at = 0
         for tree in batch:
             for row, own in zip(tree.rows, tree.targets, strict=True):
                 yield row, nats[at : at + len(own)], hits[at : at + len(own)]
                 at += len(own)
 
-    def _logits(self, batch: Sequence[Tree], width: int, wanted: Any) -> Any:
-        """Logits of the wanted places of a batch, counted row by row."""
+    def _logits(self, batch: Sequence[Tree], width: int, wanted: Any, count: int) -> Iterator[Any]:
+        """Logits of the wanted places of a batch, which are counted row by row; `count` places at a time."""
         import torch
 
         fed = np.zeros((len(batch), width), np.int64)
@@ -103,32 +134,59 @@ class Checkpoint:
             given["position_ids"] = torch.from_numpy(positions).to(self.device)
         # Right padding is never seen by what stands before it, so paths need no mask.
         if not self.branches:
-            return self.network(**given).logits.flatten(0, 1)[wanted]
+            yield from self.network(**given).logits.flatten(0, 1)[wanted].split(count)
+            return
         head = self.network.get_output_embeddings()
-        hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0].flatten(0, 1)[wanted],))
+        kept: list[Any] = []
+
+        def keep(_: Any, hidden: Any) -> Any:
+            kept.append(hidden[0].flatten(0, 1)[wanted])
+            return (kept[0][:1],)
+
+        hook = head.register_forward_pre_hook(keep)
         try:
-            return self.network(**given).logits
+            self.network(**given)
         finally:
             hook.remove()
+        yield from (head(some) for some in kept[0].split(count))
 
 
 def branching(tree: Tree) -> bool:
     return bool((tree.ends != len(tree)).any())
 
 
-def _batches(trees: Sequence[Tree], tokens: int, predictions: int) -> Iterator[list[Tree]]:
+def _surprises(logits: Any, rows: Any, columns: Any) -> tuple[Any, Any]:
+    """-ln softmax at (rows, columns), and whether each is the first of the largest; the logits are used up."""
+    most = logits.amax(-1)
+    own = logits[rows, columns]
+    hits = own == most[rows]
+    # Which of several equal ones comes first is asked only where there may be several.
+    hits[hits.clone()] = logits[rows[hits]].argmax(-1) == columns[hits]
+    normaliser = most.double() + logits.sub_(most[:, None]).exp_().sum(-1).double().log()
+    return normaliser[rows] - own.double(), hits
+
+
+def _shards(rows: Sequence[Row], threads: int) -> list[list[int]]:
+    """Rows in as many pieces of like size as threads are worth starting, those that begin alike together."""
+    total = sum(len(row.tokens) for row in rows)
+    count = max(1, min(threads, total // _SHARD))
+    if count == 1:
+        return [list(range(len(rows)))]
+    order = sorted(range(len(rows)), key=lambda at: rows[at].tokens)
+    ends = np.cumsum([len(rows[at].tokens) for at in order])
+    cuts = np.searchsorted(ends, total * np.arange(1, count) / count)
+    return [[order[at] for at in piece] for piece in np.split(np.arange(len(order)), cuts) if len(piece)]
+
+
+def _batches(trees: Sequence[Tree], tokens: int) -> Iterator[list[Tree]]:
     """Trees of like length together, so that little is padded."""
     batch: list[Tree] = []
-    wanted = 0
     for tree in sorted(trees, key=len, reverse=True):
         width = len(batch[0]) if batch else len(tree)
-        own = sum(len(places) for places in tree.places)
-        full = (len(batch) + 1) * width > tokens or (len(batch) + 1) * width * width > _MASK
-        if batch and (full or wanted + own > predictions):
+        if batch and ((len(batch) + 1) * width > tokens or (len(batch) + 1) * width * width > _MASK):
             yield batch
-            batch, wanted = [], 0
+            batch = []
         batch.append(tree)
-        wanted += own
     if batch:
         yield batch
 
@@ -181,7 +239,20 @@ def load_checkpoint(
     tokens = batch_tokens or _BATCH_TOKENS[kind]
     adds = _adds_start(tokenizer, token)
     plain = Checkpoint(network, tokenizer, device, token, token_is, _context(folder, config), tokens, adds)
+    if device == "cpu" and (stream := _stream(plain, folder)) is not None:
+        return replace(plain, stream=stream)
     return replace(plain, branches=_may_branch(plain))
+
+
+def _stream(plain: Checkpoint, folder: Path) -> Stream | None:
+    """The model as a stream, where it is of the shape `training` knows and scores what it scores."""
+    from factory.training.model import read_config, shape_of
+
+    try:
+        stream = Stream(plain.network, shape_of(read_config(folder)))
+    except (InputError, AttributeError, RuntimeError):  # another architecture, biases, weights of other names or sizes
+        return None
+    return stream if _same_scores(plain, replace(plain, stream=stream)) else None
 
 
 def _may_branch(plain: Checkpoint) -> bool:
@@ -190,11 +261,15 @@ def _may_branch(plain: Checkpoint) -> bool:
     layers = set(getattr(plain.network.config, "layer_types", None) or ("full_attention",))
     if plain.context < 12 or layers != {"full_attention"} or (window is not None and window < plain.context):
         return False
+    return _same_scores(plain, replace(plain, branches=True))
+
+
+def _same_scores(plain: Checkpoint, other: Checkpoint) -> bool:
     most = plain.network.config.vocab_size
     tokens = [(7 * at * at + 3 * at + 1) % most for at in range(12)]
     rows = [Row(tokens, 3), Row([*tokens[:6], *tokens[8:]], 2), Row([*tokens[:9], tokens[0], tokens[1]], 2)]
     try:
-        shared = replace(plain, branches=True).token_nats(rows)
+        shared = other.token_nats(rows)
     except Exception:  # whatever it cannot take: masks of four dimensions, positions, a head of its own
         return False
     pairs = zip(plain.token_nats(rows), shared, strict=True)

@@ -66,7 +66,11 @@ TASKS: Mapping[str, Asked] = {
         "bigbench_repeat_copy_logic simple_arithmetic_nospaces simple_arithmetic_withspaces",
         Asked(10, 0.0, kind="continuation"),
     ),
-    **_same("triviaqa_sm_sub gsm8k_cot agi_eval_sat_math_cot aqua_cot svamp_cot", Asked(3, 0.0, kind="generation")),
+    **_same("triviaqa_sm_sub", Asked(3, 0.0, kind="generation")),
+    **_same(
+        "gsm8k_cot agi_eval_sat_math_cot aqua_cot", Asked(3, 0.0, "\nA: Let's think step by step. ", kind="generation")
+    ),
+    **_same("svamp_cot", Asked(3, 0.0, "\nUsing the formula below:\n", kind="generation")),
 }
 
 CORE = (
@@ -137,11 +141,6 @@ def task_name(config: Core, files: Mapping[str, bytes]) -> str:
         raise InputError(
             f"core: '{name or ', '.join(sorted(files))}' is no task of DCLM: name it.{suggest(name, TASKS)}"
         )
-    if TASKS[name].kind == "generation":
-        raise InputError(
-            f"core: '{name}' is answered by generating, which is not done here. CORE needs no such task; EXTENDED stays N/A "
-            "without it."
-        )
     return name
 
 
@@ -185,7 +184,7 @@ def _item(asked: Asked, record: Record, *, item: str, place: str) -> Item:
         contexts = [context.removesuffix("Answer:").rstrip() + delimiter for context in contexts]
     domain = str(value_of(record, "category", place)) if record.get("category") else found.domain
     endings = tuple(f" {text.strip()}" for text in found.continuations)
-    return Item(item, domain, tuple(contexts), endings, found.gold)
+    return Item(item, domain, tuple(contexts), endings, found.gold, passage=found.passage)
 
 
 def _check_guessing(name: str, items: list[Item]) -> None:

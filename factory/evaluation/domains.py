@@ -42,7 +42,7 @@ def task_domains(config: TaskSettings, files: Mapping[str, bytes]) -> set[str]:
             return {item.domain for item in harness_tasks.read_items(config, own, of(files, "shots"))}
         case MultipleChoice():
             items, _ = read_items(config, own, of(files, "shots"))
-            if not isinstance(config, LongTail):
+            if not isinstance(config, LongTail) or config.counts is None:
                 return {item.domain for item in items}
             counts = longtail.read_counts(of(files, "counts") or {})
             rows = [{"item": item.id} for item in items]

@@ -15,6 +15,7 @@ from factory.evaluation.annotations import unify
 from factory.evaluation.records import Record, text_of, value_of
 from factory.evaluation.tasks import MultipleChoice, Normalization
 
+MAX_NAME = 64  # characters of a passage's name
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -22,7 +23,8 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 class Item:
     """One question: the pair at `gold` is the right one. A single pair is right when greedy decoding gives it.
 
-    `measured` are the texts whose lengths normalise, where they are not the continuations as scored.
+    `measured` are the texts whose lengths normalise, where they are not the continuations as scored. Items of one `passage`
+    are no independent evidence.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Item:
     continuations: tuple[str, ...]
     gold: int
     measured: tuple[str, ...] = ()
+    passage: str | None = None
 
     @property
     def lengths_of(self) -> tuple[str, ...]:
@@ -48,12 +51,13 @@ class Parts:
 
 @dataclass(frozen=True)
 class Form:
-    """`keys` are what a record must have; `normalize` is what the literature uses; `domain` is a key some records have."""
+    """`keys` are what a record must have; `normalize` is what the literature uses; `domain` and `passage` are keys of some."""
 
     keys: tuple[str, ...]
     read: Callable[[Record, str], Parts]
     normalize: Normalization = "char"
     domain: str | None = None
+    passage: str | None = None
 
 
 def find_form(config: MultipleChoice, record: Record, place: str) -> str:
@@ -88,7 +92,16 @@ def read_item(form_name: str, config: MultipleChoice, record: Record, *, item: s
     contexts = tuple(_as_question(text, config) for text in parts.contexts * (count if len(parts.contexts) == 1 else 1))
     choices = parts.choices * (count if len(parts.choices) == 1 else 1)
     continuations = tuple(_join(context, choice) for context, choice in zip(contexts, choices, strict=True))
-    return Item(item, str(domain), contexts, continuations, parts.gold)
+    return Item(item, str(domain), contexts, continuations, parts.gold, passage=_passage(config, form, record, place))
+
+
+def _passage(config: MultipleChoice, form: Form, record: Record, place: str) -> str | None:
+    """What names the passage an item asks about: as it stands there, or its digest where it is the text itself."""
+    key = config.passage or form.passage
+    if key is None or (key in record and record[key] is None):
+        return None
+    found = str(value_of(record, key, place))
+    return found if len(found) <= MAX_NAME else xxhash.xxh3_128_hexdigest(found.encode("utf-8", "surrogatepass"))
 
 
 def read_parts(form_name: str, record: Record, place: str) -> Parts:
@@ -263,6 +276,6 @@ FORMS: Mapping[str, Form] = {
     "minimal_pairs": Form(("sentence_good", "sentence_bad"), _minimal_pair, "raw", domain="UID"),
     "piqa": Form(("goal", "sol1", "sol2", "label"), _piqa),
     "winogrande": Form(("sentence", "option1", "option2", "answer"), _winogrande, "raw"),
-    "boolq": Form(("question", "passage", "answer"), _boolq, "raw"),
+    "boolq": Form(("question", "passage", "answer"), _boolq, "raw", passage="passage"),
     "siqa": Form(("context", "question", "answerA", "answerB", "answerC", "label"), _siqa),
 }

@@ -155,6 +155,7 @@ def item_row(
         "choice_tokens": [one.tokens for one in found],
         "choice_alone_nats": [alone[text].nats for text in item.continuations] if alone else None,
         "truncated": any(one.truncated for one in found),
+        "passage": item.passage,
     }
     if not all(math.isfinite(one.nats) for one in found):
         return row

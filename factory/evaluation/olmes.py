@@ -105,7 +105,7 @@ class _Prompt:
             subject = found.domain.replace("_", " ")
             before = f"The following are multiple choice questions (with answers) about {subject}.{BETWEEN}{before}"
         contexts = tuple(before + context for context in found.contexts)
-        return Item(found.id, found.domain, contexts, found.continuations, found.gold)
+        return Item(found.id, found.domain, contexts, found.continuations, found.gold, passage=found.passage)
 
 
 def read_standard(task: str, record: Record, formulation: Formulation, *, item: str, place: str) -> Item:

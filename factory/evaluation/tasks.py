@@ -74,6 +74,7 @@ class MultipleChoice(TaskSettings):
     shot_seed: int = Field(default=1234, ge=0)
     between: str = "\n\n"  # stands after each example
     max_tokens: int | None = Field(default=None, ge=2)  # of a question with its answer; None: what the model can be fed
+    passage: str | None = None  # the key of what several items ask about; null in a record: it asks about its own
     domain: str | None = None  # None: the form's own (subject of MMLU, phenomenon of BLiMP, …)
     where: dict[str, str | list[str]] | None = None
     limit: int | None = Field(default=None, gt=0)  # items in all, chosen by hash
@@ -166,7 +167,8 @@ class LongTail(MultipleChoice):
     metric: ClassVar[str] = "accuracy_by_count@1"
     PLACES: ClassVar[tuple[str, ...]] = ("uri", "shots", "counts")
 
-    counts: str  # JSONL of {item, count}: see `longtail.relevance_counts`
+    # JSONL of {item, count}; None: a recipe's scorer `support` counts them for every experiment.
+    counts: str | None = None
     per_decade: int = Field(default=1, ge=1, le=10)  # bins of a factor of ten
 
 

@@ -1,7 +1,9 @@
 """Evaluation beside lm-evaluation-harness: items per CPU second on the same checkpoint and the same declarations.
 
 `measure()` returns the figures; models are loaded and warm on both sides, and scores are checked to agree. Both take turns,
-and a ratio is the median over the turns, against the best of the harness's batch sizes. Run as a program it prints JSON.
+and a ratio is the median over the turns, against the best of the harness's batch sizes. The *floor* is the time of the matrix
+products of our stream alone, each token and each scored place once, at the rate this machine makes them: nothing that makes
+those products in float32 can be faster. Run as a program it prints JSON.
 """
 
 import argparse
@@ -11,6 +13,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +69,60 @@ def make_checkpoint(folder: Path, data: str, *, width: int, layers: int, vocabul
     LlamaForCausalLM(config).save_pretrained(folder)
 
 
+@contextmanager
+def recorded(stream: Any) -> Iterator[list[Any]]:
+    """The walks that are made meanwhile."""
+    walks: list[Any] = []
+    plain = stream.walk
+
+    def walk(rows: Any) -> Any:
+        walks.append(plain(rows))
+        return walks[-1]
+
+    stream.walk = walk
+    try:
+        yield walks
+    finally:
+        stream.walk = plain
+
+
+def floor_seconds(model: Any, walks: list[Any]) -> float:
+    """CPU seconds of the matrix products of these walks, and of nothing else."""
+    import numpy as np
+    import torch
+
+    stream, count = model.stream, model.batch_tokens
+
+    def rate(matrix: Any, rows: int) -> float:
+        """Seconds a row, the best of some tries."""
+        given, made = torch.randn(rows, matrix.shape[1]), torch.empty(rows, matrix.shape[0])
+        took = []
+        for _ in range(6):
+            begun = time.process_time()
+            for _ in range(5):
+                torch.mm(given, matrix.t(), out=made)
+            took.append((time.process_time() - begun) / 5 / rows)
+        return min(took)
+
+    tokens = sum(len(walk.tokens) for walk in walks)
+    places = sum(len(np.unique(np.concatenate(walk.places))) for walk in walks)
+    (_, qkv, _, _, out, _, gated, down) = stream.layers[-1]
+    query, pairs = qkv[: stream.inner], qkv[stream.inner :]
+    with torch.inference_mode():
+        layer = sum(rate(matrix, count) for matrix in (qkv, out, gated, down))
+        last = sum(rate(matrix, count) for matrix in (query, out, gated, down))
+        head = rate(stream.head, 256)
+        each = (len(stream.layers) - 1) * layer + rate(pairs, count)
+    return tokens * each + places * (last + head)
+
+
 def measure(
     data: str, *, items: int = 300, width: int = 128, layers: int = 2, vocabulary: int = 4096, repeats: int = 2
 ) -> dict[str, Any]:
     """Items per CPU second of ours and of the harness by task, and their ratio."""
     import torch
 
+    from factory.evaluation import stream
     from factory.evaluation.checkpoint import load_checkpoint
     from factory.evaluation.evaluate import evaluate_model, read_task
     from factory.evaluation.harness import run_harness
@@ -89,7 +141,10 @@ def measure(
             files = {name: read_task(task)}
             evaluate_model(model, {name: task.model_copy(update={"limit": 20})}, files)
             run_harness(model, folder, {name: task.model_copy(update={"limit": 2})})
+            with recorded(stream) as walks:
+                evaluate_model(model, {name: task}, files)
             ours: list[float] = []
+            floors: list[float] = []
             theirs: dict[int, list[float]] = {size: [] for size in BATCHES}
             ratios: dict[int, list[float]] = {size: [] for size in BATCHES}
             for _ in range(repeats):
@@ -97,13 +152,18 @@ def measure(
                     begun = time.process_time()
                     table = evaluate_model(model, {name: task}, files)
                     ours.append(time.process_time() - begun)
+                    floors.append(floor_seconds(model, walks))
                     scored = run_harness(model, folder, {name: task}, batch_size=size)[name]
                     theirs[size].append(scored["cpu_seconds"])
                     ratios[size].append(theirs[size][-1] / ours[-1])
             found = json.loads((table.schema.metadata or {})[b"tasks"])[name]["harness"]
             apart = differences(found, scored["metrics"])
             rates = {size: table.num_rows / statistics.median(took) for size, took in theirs.items()}
+            floor = min(floors)  # of the machine at its quietest
             made["tasks"][label] = {
+                "floor_items_per_second": table.num_rows / floor,
+                "of_the_floor": floor / statistics.median(ours),
+                "most_possible": min(statistics.median(took) for took in theirs.values()) / floor,
                 "items_per_second": table.num_rows / statistics.median(ours),
                 "lm_eval_items_per_second": rates,
                 "ratio": min(statistics.median(taken) for taken in ratios.values()),

@@ -166,7 +166,10 @@ def _evaluation_rows(figures: dict[str, Any]) -> Iterator[Row]:
     for shape, made in figures.items():
         for task, one in made["tasks"].items():
             best = max(one["lm_eval_items_per_second"].values())
-            note = f"scores {one['apart']:.1e} apart"
+            note = (
+                f"{one['of_the_floor']:.0%} of the floor, which is {one['most_possible']:.1f} times; "
+                f"scores {one['apart']:.1e} apart"
+            )
             what = f"lm-eval, {shape}: {task}"
             yield Row(
                 what, f"{one['items_per_second']:.1f} items", f"{best:.1f}", one["ratio"], ASKED["evaluation"], note
