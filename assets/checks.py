@@ -18,6 +18,7 @@ DESCRIPTIONS = {
     "computed": "No more than the recipe's `max_error_share` of the rows could not be computed.",
     "mixture": "The tokens that training reads are shared between domains as the mixture asked.",
     "finite": "Training neither broke down nor diverged.",
+    "complete": "Every training of every experiment could be made; those that could not are listed as failed.",
     EXPECTATIONS: "Great Expectations on a sample of the documents: identity, text or error, addresses, dates.",
 }
 

@@ -21,10 +21,11 @@ from assets.resources import Factory, settings_for
 from assets.services import backfill, ui, ui_command
 from assets.snapshots import INPUTS
 from factory.core.errors import FactoryError, LedgerError
+from factory.recipes.failures import SHARED, RunFailed, failure_of
 from factory.recipes.gates import Check
 from factory.recipes.graph import Node
 from factory.recipes.progress import Progress, Silent
-from factory.recipes.workspace import Outcome
+from factory.recipes.workspace import Outcome, consequences
 from factory.storage.manifests import find_pointer
 
 
@@ -39,16 +40,19 @@ def run(
     progress: Progress | None = None,
     force: bool = False,
     wait: bool = True,
+    fail_fast: bool = False,
 ) -> list[Outcome]:
     """Make these datasets and all they need (None: everything), recorded in Dagster's instance; no daemon is needed.
 
     All snapshots are one run, and all experiments are one. A run that would change and record nothing is left out unless
-    `force`. Raises the FactoryError that a step failed with, or LedgerError for gates that were not passed.
+    `force`. Raises the FactoryError that a step failed with, or LedgerError for gates that were not passed. Where that concerns
+    single experiments or searches, what does not need them is made first, in runs of a kind of dataset each.
     """
     settings = settings_for(recipe_path, store, workers)
     settings = replace(settings, executor=executor or settings.executor, memory=memory or settings.memory)
     recipe = settings.load()
-    with closing(Factory(settings, recipe, progress or Silent(), wait)) as factory, open_instance(recipe) as instance:
+    held = Factory(settings, recipe, progress or Silent(), wait, fail_fast)
+    with closing(held) as factory, open_instance(recipe) as instance:
         workspace = factory.workspace
         wanted = [name for name in names if name != REPORT.path[0]] if names is not None else None
         nodes = list(workspace.graph.values()) if wanted is None else workspace.select(wanted)
@@ -65,8 +69,14 @@ def run(
                 continue
             definitions = definitions or compose(settings, factory)
             selection = sorted({asset_key(node) for node in own} | ({REPORT} if with_report else set()))
-            for tags in _ranges(instance, factory, own):
-                _execute(definitions.resolve_job_def(job), instance, factory, selection, tags)
+            job_def = definitions.resolve_job_def(job)
+            try:
+                for tags in _ranges(instance, factory, own):
+                    _execute(job_def, instance, factory, selection, tags)
+            except RunFailed as failed:
+                if fail_fast:
+                    raise
+                _go_on(job_def, instance, factory, own, failed, with_report=with_report)
         return [factory.outcomes[node.name] for node in workspace.graph.values() if node.name in factory.outcomes]
 
 
@@ -122,6 +132,7 @@ def _execute(
     tags: dict[str, str],
 ) -> None:
     before = set(factory.outcomes)
+    factory.problem = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.PreviewWarning)  # of Pipes, about its own insides
         try:
@@ -139,17 +150,53 @@ def _execute(
     if factory.problem is not None:
         raise factory.problem
     failed = [outcome for name, outcome in factory.outcomes.items() if name not in before and not outcome.passed]
+    if any(outcome.node.kind in SHARED for outcome in failed):
+        raise LedgerError("\n".join(outcome.why for outcome in failed))
     if failed:
-        raise LedgerError("\n".join(_why(outcome) for outcome in failed))
+        raise RunFailed([failure_of(outcome.node, LedgerError(outcome.why)) for outcome in failed], {})
     errors = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
     raise FactoryError(
         f"The run {result.run_id} failed: {errors[0].to_string() if errors and errors[0] else 'no step says why'}"
     )
 
 
-def _why(outcome: Outcome) -> str:
-    failed = [check for check in outcome.checks if check.blocking and not check.passed]
-    return f"{outcome.node.name} did not pass: " + "; ".join(f"{check.name}: {check.text}" for check in failed)
+def _go_on(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    factory: Factory,
+    nodes: Sequence[Node],
+    failed: RunFailed,
+    *,
+    with_report: bool,
+) -> None:
+    """Make what does not need what failed; always raises, with all that failed and was skipped.
+
+    A run of several kinds would stop before what comes after a failed step, for all partitions: so each kind is a run.
+    """
+    graph, failures = factory.workspace.graph, {failure.name: failure for failure in failed.failures}
+
+    def execute(selection: Sequence[dg.AssetKey], tags: dict[str, str]) -> None:
+        try:
+            _execute(job, instance, factory, selection, tags)
+        except RunFailed as more:
+            failures.update({failure.name: failure for failure in more.failures})
+
+    for kind in dict.fromkeys(node.kind for node in nodes):
+        causes, _ = consequences(factory.recipe, graph, failures)
+        own = [node for node in nodes if node.kind == kind and node.name not in causes]
+        current = {status.node.name: status.manifest for status in factory.workspace.plan() if status.state == "cached"}
+        done = [_found(factory, node, current[node.name]) for node in own if node.name in current]
+        if len(done) == len(own) and _recorded(instance, done, with_report=False):
+            factory.outcomes.update({outcome.node.name: outcome for outcome in done})
+            continue
+        for tags in _ranges(instance, factory, own):
+            execute(sorted({asset_key(node) for node in own}), tags)
+    causes, skipped = consequences(factory.recipe, graph, failures)
+    if with_report and "leaderboard" not in causes:
+        execute([REPORT], {})
+    asked = {node.name for node in nodes}
+    skipped = {name: because for name, because in skipped.items() if name in asked}
+    raise RunFailed(list(failures.values()), skipped, list(factory.outcomes.values()))
 
 
 __all__ = ["Outcome", "backfill", "run", "ui", "ui_command"]

@@ -8,9 +8,10 @@ import dagster as dg
 
 from assets.checks import check_results
 from assets.metadata import describe
-from assets.nodes import asset_key, combined_digest, node_names, partition_key
+from assets.nodes import asset_key, code_versions, combined_digest, node_names, partition_key
 from assets.resources import Factory
 from factory.core.errors import FactoryError, LeaseHeld, StoreError
+from factory.recipes.failures import RunFailed
 from factory.recipes.workspace import Outcome
 
 Events = Iterator[dg.MaterializeResult[None] | dg.AssetMaterialization | dg.AssetCheckResult]
@@ -23,7 +24,11 @@ def materialize(context: dg.AssetExecutionContext, factory: Factory) -> Events:
     """Make the datasets behind the selected assets and partitions, and tell Dagster what came of it."""
     with explained(factory):
         names = wanted(context, factory)
-        outcomes = factory.make(names, context.log) if names else []
+        try:
+            outcomes = factory.make(names, context.log) if names else []
+        except RunFailed as failed:
+            yield from whole(context, factory, failed.outcomes)
+            raise
         yield from events(context, factory, outcomes)
 
 
@@ -51,6 +56,22 @@ def events(context: dg.AssetExecutionContext, factory: Factory, outcomes: Sequen
         if spec.key in context.selected_asset_check_keys:
             own = [outcome for outcome in outcomes if asset_key(outcome.node) == spec.asset_key]
             yield from check_results([spec.name], spec.asset_key, own)
+
+
+def whole(context: dg.AssetExecutionContext, factory: Factory, outcomes: Sequence[Outcome]) -> Events:
+    """Materializations of a step that fails: of the assets and partitions of which everything was made all the same."""
+    passed = {outcome.node.name: outcome for outcome in outcomes if outcome.passed}
+    asked: dict[tuple[dg.AssetKey, str | None], list[str]] = defaultdict(list)
+    for name in wanted(context, factory):
+        node = factory.workspace.graph[name]
+        asked[asset_key(node), partition_key(node)].append(name)
+    versions = code_versions(factory.recipe)
+    for (key, partition), names in asked.items():
+        if not passed.keys() >= set(names):
+            continue
+        own = [passed[name] for name in names]
+        tags = {"dagster/data_version": combined_digest(own), "dagster/code_version": versions.get(key, "")}
+        yield dg.AssetMaterialization(key, partition=partition, metadata=describe(factory.workspace, own), tags=tags)
 
 
 def partition_events(

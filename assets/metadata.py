@@ -204,7 +204,13 @@ def _evaluations(manifests: Sequence[Manifest]) -> Metadata:
 
 def _leaderboard(manifests: Sequence[Manifest]) -> Metadata:
     notes = manifests[0].notes
-    return {"leaderboard": table(notes["header"], notes["rows"])}
+    out = [
+        (f"{one['experiment']} {one['scale']} seed {one['seed']}", one["reason"]) for one in notes["board"]["invalid"]
+    ]
+    return {
+        "leaderboard": table(notes["header"], notes["rows"]),
+        **({"left out": table(("run", "why"), out)} if out else {}),
+    }
 
 
 def _search(manifests: Sequence[Manifest]) -> Metadata:

@@ -9,13 +9,15 @@ from typing import Any, cast
 import dagster as dg
 
 from assets.checks import check_specs
-from assets.experiments import TOKENIZER, TOKENS
-from assets.making import Events, again, explained, materialize, partition_events, wanted
+from assets.experiments import MIXTURE, TOKENIZER, TOKENS
+from assets.making import Events, again, explained, materialize, partition_events, wanted, whole
 from assets.nodes import code_versions, partition_key
 from assets.partitions import experiments
 from assets.resources import Factory, LoggedProgress
+from assets.searches import pool_keys
 from factory.core import errors
 from factory.core.errors import FactoryError
+from factory.recipes.failures import RunFailed
 from factory.recipes.progress import Progress
 from factory.recipes.recipe import Recipe
 
@@ -32,13 +34,15 @@ def proxy_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
 
 def _proxies(recipe: Recipe) -> dg.AssetsDefinition:
     scale, seeds = recipe.proxy.scale, recipe.proxy.seeds
+    # Seeds that draw documents of their own read a pool, by the mixture's plan.
+    drawn = [MIXTURE, *pool_keys(recipe)] if any(one.proxy.redraw for one in recipe.experiments) else []
 
     @dg.asset(
         key=PROXIES,
         group_name="proxies",
         partitions_def=experiments(recipe),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        deps=[TOKENS, TOKENIZER],
+        deps=[TOKENS, TOKENIZER, *drawn],
         kinds={"model", "pytorch"},
         pool=GPU,
         code_version=code_versions(recipe).get(PROXIES),
@@ -53,7 +57,13 @@ def _proxies(recipe: Recipe) -> dg.AssetsDefinition:
             if not missing.intersection(names):
                 yield from materialize(context, factory)
                 return
-            results = train(context, factory, names)
+            try:
+                results = train(context, factory, names)
+            except RunFailed as failed:  # the others were made by the child
+                lost = {*failed.skipped, *(failure.name for failure in failed.failures)}
+                there = [name for name in names if name not in lost]
+                yield from whole(context, factory, factory.make(there, context.log) if there else [])
+                raise
             outcomes = factory.make(names, context.log)
             # They were made a moment ago, by the child.
             outcomes = [replace(outcome, made=outcome.node.name in missing) for outcome in outcomes]
@@ -100,9 +110,9 @@ def train(context: dg.AssetExecutionContext, factory: Factory, names: list[str])
             context=context.op_execution_context,
             command=[sys.executable, "-m", "assets.training"],
             env=settings.environment(),
-            extras={"datasets": names},
+            extras={"datasets": names, "fail_fast": factory.fail_fast},
         )
-    except dg.DagsterError:
+    except Exception:  # of Pipes, whose errors are not Dagster's: the child has said what it stopped with
         if reader.problem is not None:
             raise reader.problem from None
         raise
@@ -123,7 +133,9 @@ class _LiveMessages(dg.PipesTempFileMessageReader):
             yield params
 
     def hear(self, payload: Mapping[str, Any]) -> None:
-        if "problem" in payload:
+        if "failed" in payload:
+            self.problem = RunFailed.from_json(payload["failed"])
+        elif "problem" in payload:
             kind = getattr(errors, str(payload["kind"]), FactoryError)
             self.problem = FactoryError(payload["problem"]) if kind is errors.RecipeError else kind(payload["problem"])
         for verb in ("start", "advance", "note"):

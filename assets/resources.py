@@ -18,12 +18,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from logging import Logger
 from pathlib import Path
+from typing import Any
 
 from assets.expectations import expect_documents
 from factory.core.errors import RecipeError
 from factory.core.manifest import Manifest
 from factory.core.sizes import DEFAULT_MEMORY, read_size
 from factory.execution.choice import make_executor
+from factory.recipes.failures import RunFailed
 from factory.recipes.gates import Check
 from factory.recipes.load import load_recipe
 from factory.recipes.progress import Progress
@@ -96,6 +98,7 @@ class Factory:
     recipe: Recipe
     progress: Progress | None = None
     wait: bool = True
+    fail_fast: bool = False
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     problem: BaseException | None = None
 
@@ -108,19 +111,26 @@ class Factory:
     def workspace(self) -> Workspace:
         executor = make_executor(self.settings.executor, self.settings.workers)
         memory = read_size(self.settings.memory)
-        return Workspace(self.recipe, executor, extra_gates=self.extra_gates, wait=self.wait, memory=memory)
+        how: dict[str, Any] = {"wait": self.wait, "memory": memory, "fail_fast": self.fail_fast}
+        return Workspace(self.recipe, executor, extra_gates=self.extra_gates, **how)
 
     def extra_gates(self, manifest: Manifest) -> Iterable[Check]:
         if self.settings.expectations and manifest.kind == "documents":
             yield expect_documents(self.workspace.store, manifest)
 
     def make(self, names: Iterable[str], log: Logger) -> list[Outcome]:
-        """Make these datasets, from what is current of the datasets they read."""
+        """Make these datasets, from what is current of the datasets they read. What else a failed run made is kept, too."""
         self.workspace.progress = self.progress or LoggedProgress(log.info)
-        outcomes = [self._complete(outcome) for outcome in self.workspace.run(names, upstream=False)]
-        for outcome in outcomes:
-            self.outcomes[outcome.node.name] = outcome
-        return outcomes
+        try:
+            return self._keep(self.workspace.run(names, upstream=False))
+        except RunFailed as failed:
+            failed.outcomes = self._keep(failed.outcomes)
+            raise
+
+    def _keep(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
+        whole = [self._complete(outcome) for outcome in outcomes]
+        self.outcomes.update({outcome.node.name: outcome for outcome in whole})
+        return whole
 
     def _complete(self, outcome: Outcome) -> Outcome:
         """With the gates it did not have to pass when the library alone made it."""

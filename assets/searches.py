@@ -15,7 +15,7 @@ GPU = "gpu"
 
 
 def pool_keys(recipe: Recipe) -> list[dg.AssetKey]:
-    return [dg.AssetKey(["pools", label]) for label in dict.fromkeys(search.experiment for search in recipe.searches)]
+    return [dg.AssetKey(["pools", label]) for label in recipe.pools]
 
 
 def search_keys(recipe: Recipe) -> list[dg.AssetKey]:
@@ -24,9 +24,8 @@ def search_keys(recipe: Recipe) -> list[dg.AssetKey]:
 
 def search_assets(recipe: Recipe, of_snapshots: list[dg.AssetDep]) -> list[dg.AssetsDefinition]:
     """`of_snapshots` are the documents and encodings that a pool is written from."""
-    if not recipe.searches:
-        return []
-    return [_pools(recipe, of_snapshots), _searches(recipe)]
+    found = [_pools(recipe, of_snapshots)] if recipe.pools else []
+    return [*found, _searches(recipe)] if recipe.searches else found
 
 
 def _pools(recipe: Recipe, of_snapshots: list[dg.AssetDep]) -> dg.AssetsDefinition:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from assets.instance import prepare_home
 from assets.nodes import asset_key, partition_key
 from assets.partitions import SNAPSHOT, experiments
 from assets.resources import Settings, settings_for
-from factory.core.errors import FactoryError, suggest
+from factory.core.errors import FactoryError, InputError, suggest
 from factory.recipes.progress import Progress, Silent
 from factory.recipes.recipe import Recipe
 from factory.recipes.workspace import Status, Workspace
@@ -72,6 +73,7 @@ def backfill(
     *,
     store: str | None = None,
     workers: int = 0,
+    memory: str | None = None,
     snapshots: Sequence[str] | None = None,
     experiments: Sequence[str] | None = None,
     select: Sequence[str] | None = None,
@@ -85,6 +87,7 @@ def backfill(
     for as long as it takes; with `wait` off it has to be running already.
     """
     settings = settings_for(recipe_path, store, workers)
+    settings = replace(settings, memory=memory or settings.memory)
     recipe, progress = settings.load(), progress or Silent()
     if snapshots and experiments:
         raise FactoryError("A backfill is of snapshots or of experiments. Start two, snapshots first.")
@@ -114,7 +117,7 @@ def _partitions(
     wanted = list(labels or snapshots or known)
     for name in wanted:
         if name not in known:
-            raise FactoryError(
+            raise InputError(
                 f"'{name}' is not one of the recipe's {'experiments' if labels else 'snapshots'}.{suggest(name, known)}"
             )
     return wanted

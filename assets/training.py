@@ -16,6 +16,7 @@ from dagster_pipes import PipesContext, open_dagster_pipes
 from factory.core.errors import FactoryError
 from factory.core.fingerprint import digest_all
 from factory.execution.choice import make_executor
+from factory.recipes.failures import RunFailed
 from factory.recipes.load import load_recipe
 from factory.recipes.workspace import Outcome, Workspace
 
@@ -55,8 +56,12 @@ def main() -> int:
         workers = int(os.environ.get("FACTORY_WORKERS") or 0)
         try:
             executor = make_executor(os.environ.get("FACTORY_EXECUTOR") or "local", workers)
-            with Workspace(recipe, executor, progress=ReportedProgress(pipes)) as workspace:
+            how: dict[str, Any] = {"progress": ReportedProgress(pipes), "fail_fast": pipes.get_extra("fail_fast")}
+            with Workspace(recipe, executor, **how) as workspace:
                 outcomes = workspace.run(pipes.get_extra("datasets"), upstream=False)
+        except RunFailed as error:
+            pipes.report_custom_message({"failed": error.to_json()})
+            return error.exit_code
         except FactoryError as error:
             pipes.report_custom_message({"problem": str(error), "kind": type(error).__name__})
             return error.exit_code

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from factory.execution.local import LocalExecutor
-from factory.execution.tasks import Context, Payload, Task, resolve
+from factory.execution.tasks import Context, OnFailed, Payload, Task, give_up, resolve
 
 MODULES = ("fault_stages.extractors.deadly_extractor", "fault_stages.scorers.brittle_scorer")
 
@@ -26,10 +26,11 @@ class FaultExecutor(LocalExecutor):
         tasks: Iterable[Task],
         on_done: Callable[[Task, dict[str, Any]], None],
         on_report: Callable[[Task, Mapping[str, Any]], None] = lambda task, message: None,
+        on_failed: OnFailed = give_up,
     ) -> None:
         own = {task.name: task for task in tasks}
         wrapped = [
             replace(task, function=f"{__name__}:run_task", payload={"function": task.function, "payload": task.payload})
             for task in own.values()
         ]
-        super().run(wrapped, lambda task, result: on_done(own[task.name], result), on_report)
+        super().run(wrapped, lambda task, result: on_done(own[task.name], result), on_report, on_failed)

@@ -1,16 +1,22 @@
 """How an error crosses from a worker to whoever gave it the task: as plain data, and back as the error it was."""
 
+import errno
 import traceback
 from collections.abc import Mapping
 from typing import Any
 
 from factory.core import errors
-from factory.core.errors import FactoryError, TaskFailed
+from factory.core.errors import FactoryError, StoreError, TaskFailed
 from factory.execution.tasks import Task
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def describe(error: Exception) -> dict[str, Any]:
     """What the other side must know; a trace only of errors that are bugs of ours."""
+    if isinstance(error, OSError) and error.errno in FULL:  # beside the store, where checkpoints and scratch files lie
+        where = f" ({error.filename})" if error.filename else ""
+        error = StoreError(f"The disk is full{where}: free space and run again; finished parts are kept.")
     known = isinstance(error, FactoryError)
     return {
         "type": type(error).__name__,

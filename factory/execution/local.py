@@ -21,9 +21,9 @@ from typing import IO, Any
 
 import psutil
 
-from factory.core.errors import TaskFailed
+from factory.core.errors import FactoryError, TaskFailed
 from factory.execution.failures import failure
-from factory.execution.tasks import POISON, Task
+from factory.execution.tasks import POISON, OnFailed, Task, give_up
 
 READ_ONLY = {"PYTHAINLP_READ_ONLY": "1"}  # it would make a folder in the user's home
 # Memory that was used is kept for the next batch: a training step otherwise spends a tenth of its time in page faults.
@@ -178,8 +178,9 @@ class LocalExecutor:
         tasks: Iterable[Task],
         on_done: Callable[[Task, dict[str, Any]], None],
         on_report: Callable[[Task, Mapping[str, Any]], None] = lambda task, message: None,
+        on_failed: OnFailed = give_up,
     ) -> None:
-        """Run all tasks, largest first; raises FactoryError of the first task that cannot be done."""
+        """Run all tasks, largest first; one that cannot be done goes to `on_failed`, which raises if not told otherwise."""
         waiting = [_Attempt(task) for task in sorted(tasks, key=lambda task: -task.weight)]
         looked = time.monotonic()
         try:
@@ -190,7 +191,7 @@ class LocalExecutor:
                         selector.register(worker.socket, selectors.EVENT_READ, worker)
                     ready = [key.data for key, _ in selector.select(LOOK_SECONDS)]
                 for worker in ready:
-                    self._listen(worker, waiting, on_done, on_report)
+                    self._listen(worker, waiting, on_done, on_report, on_failed)
                 if time.monotonic() - looked >= LOOK_SECONDS:
                     looked = time.monotonic()
                     for worker in self._pool:
@@ -215,10 +216,11 @@ class LocalExecutor:
         waiting: list[_Attempt],
         on_done: Callable[[Task, dict[str, Any]], None],
         on_report: Callable[[Task, Mapping[str, Any]], None],
+        on_failed: OnFailed,
     ) -> None:
         messages = worker.messages()
         if messages is None:
-            self._bury(worker, waiting)
+            self._bury(worker, waiting, on_failed)
             return
         for message in messages:
             attempt = worker.attempt
@@ -233,23 +235,30 @@ class LocalExecutor:
                 on_done(attempt.task, message["done"])
             elif "failed" in message:
                 worker.attempt = None
-                raise failure(attempt.task, message["failed"])
+                on_failed(attempt.task, failure(attempt.task, message["failed"]))
 
-    def _bury(self, worker: _Worker, waiting: list[_Attempt]) -> None:
+    def _bury(self, worker: _Worker, waiting: list[_Attempt], on_failed: OnFailed) -> None:
         """A worker died: its task goes back to the queue, or, when nothing more can be tried, fails."""
         self._pool.remove(worker)
         attempt, row, how = worker.attempt, worker.row, worker.last_words()
         worker.close()
         if attempt is None:
             return
-        name = attempt.task.name
-        if attempt.careful:
-            if row is None or row in attempt.poison:
-                raise TaskFailed(
-                    f"{name}: its worker died {attempt.deaths + 1} times, last {how}, outside of any record."
-                )
-            attempt.poison[row] = worker.killed_for or POISON
-            if len(attempt.poison) > POISON_ROWS_PER_TASK:
-                raise TaskFailed(f"{name}: more than {POISON_ROWS_PER_TASK} records kill their worker, last {how}.")
+        if (error := _after_death(attempt, row, how, worker.killed_for)) is not None:
+            on_failed(attempt.task, error)
+            return
         attempt.deaths += 1
         waiting.insert(0, attempt)
+
+
+def _after_death(attempt: _Attempt, row: int | None, how: str, killed_for: str) -> FactoryError | None:
+    """Remember the row that kills a careful worker; returns why nothing more can be tried, if so."""
+    if not attempt.careful:
+        return None
+    name = attempt.task.name
+    if row is None or row in attempt.poison:
+        return TaskFailed(f"{name}: its worker died {attempt.deaths + 1} times, last {how}, outside of any record.")
+    attempt.poison[row] = killed_for or POISON
+    if len(attempt.poison) > POISON_ROWS_PER_TASK:
+        return TaskFailed(f"{name}: more than {POISON_ROWS_PER_TASK} records kill their worker, last {how}.")
+    return None

@@ -21,7 +21,7 @@ import psutil
 from factory.core.errors import FactoryError, TaskFailed
 from factory.execution.failures import describe, failure
 from factory.execution.local import ATTEMPTS_BEFORE_CARE, LOOK_SECONDS, POISON_ROWS_PER_TASK, Limits
-from factory.execution.tasks import POISON, Context, Task, resolve
+from factory.execution.tasks import POISON, Context, OnFailed, Task, give_up, resolve
 
 
 @dataclass
@@ -75,8 +75,9 @@ class RayExecutor:
         tasks: Iterable[Task],
         on_done: Callable[[Task, dict[str, Any]], None],
         on_report: Callable[[Task, Mapping[str, Any]], None] = lambda task, message: None,
+        on_failed: OnFailed = give_up,
     ) -> None:
-        """Run all tasks, largest first; raises FactoryError of the first task that cannot be done."""
+        """Run all tasks, largest first; one that cannot be done goes to `on_failed`, which raises if not told otherwise."""
         waiting = [_Attempt(task) for task in sorted(tasks, key=lambda task: -task.weight)]
         running: dict[Any, _Attempt] = {}
         try:
@@ -88,11 +89,15 @@ class RayExecutor:
                 self._pass_on(running.values(), on_report)
                 for reference in ready:
                     attempt = running.pop(reference)
-                    told = self._outcome(reference, attempt)
+                    try:
+                        told = self._outcome(reference, attempt)
+                    except TaskFailed as error:
+                        on_failed(attempt.task, error)
+                        continue
                     if told is None:
                         waiting.insert(0, attempt)
                     elif "failed" in told:
-                        raise failure(attempt.task, told["failed"])
+                        on_failed(attempt.task, failure(attempt.task, told["failed"]))
                     else:
                         on_done(attempt.task, told["done"])
         finally:

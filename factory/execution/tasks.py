@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from factory.core.errors import FactoryError
+
 Payload = Mapping[str, Any]
 
 # What is written about a row that kills its worker. How it dies depends on the machine; the text must not.
@@ -40,6 +42,15 @@ class Context:
     report: Callable[[Mapping[str, Any]], None] = lambda message: None
 
 
+# What becomes of a task that cannot be done, and of the others: returning lets them go on, raising ends the run.
+OnFailed = Callable[[Task, FactoryError], None]
+
+
+def give_up(task: Task, error: FactoryError) -> None:
+    """The first task that cannot be done ends the run."""
+    raise error
+
+
 class Executor(Protocol):
     """Where tasks run. Results come in the order tasks finish; the output of a task never depends on where or when."""
 
@@ -50,8 +61,9 @@ class Executor(Protocol):
         tasks: Iterable[Task],
         on_done: Callable[[Task, dict[str, Any]], None],
         on_report: Callable[[Task, Mapping[str, Any]], None] = lambda task, message: None,
+        on_failed: OnFailed = give_up,
     ) -> None:
-        """Run all tasks; raise the first failure that retries and isolation did not cure."""
+        """Run all tasks; what retries and isolation did not cure goes to `on_failed`, which raises if not told otherwise."""
 
     def close(self) -> None: ...
 

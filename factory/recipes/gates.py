@@ -47,6 +47,7 @@ def gate_names(kind: str) -> tuple[str, ...]:
         "selection": ("not_empty",),
         "tokens": ("mixture",),
         "proxies": ("finite",),
+        "leaderboard": ("complete",),
     }.get(kind, ())
 
 
@@ -142,6 +143,16 @@ def _proxies(recipe: Recipe, store: Store, manifest: Manifest, upstream: dict[st
     yield Check("finite", bool(record["valid"]), False, text)
 
 
+def _leaderboard(recipe: Recipe, store: Store, manifest: Manifest, upstream: dict[str, Manifest]) -> Iterator[Check]:
+    failed = [one for one in manifest.notes["board"]["invalid"] if one["failed"]]
+    names = list(dict.fromkeys(one["experiment"] for one in failed))
+    text = (
+        f"{len(failed)} trainings failed and are not compared: {', '.join(names)}" if failed else "every run is there"
+    )
+    # Not blocking: what could be made is compared, and what could not is listed.
+    yield Check("complete", not failed, False, text)
+
+
 _GATES = {
     "documents": _documents,
     "scores": _columns,
@@ -152,6 +163,7 @@ _GATES = {
     "selection": _selection,
     "tokens": _tokens,
     "proxies": _proxies,
+    "leaderboard": _leaderboard,
 }
 
 

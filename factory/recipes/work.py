@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from factory.core.errors import FactoryError
 from factory.core.manifest import Manifest, Part, dataset_folder
 from factory.execution.tasks import Executor, Task
 from factory.recipes.graph import Node
@@ -15,11 +16,15 @@ from factory.storage.store import Store
 
 @dataclass(frozen=True)
 class Work:
-    """A dataset that has to be made: its node, what it reads, and where its parts go."""
+    """A dataset that has to be made: its node, what it reads, and where its parts go.
+
+    `failed` says why what it would read besides could not be made: of a dataset that can be made without.
+    """
 
     node: Node
     fingerprint: str
     upstream: Mapping[str, Manifest]
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -62,9 +67,14 @@ class Bench(Protocol):
         tasks: list[Task],
         unit: str = "bytes",
         on_report: Callable[[Task, Mapping[str, Any]], None] | None = None,
+        failed: dict[str, FactoryError] | None = None,
     ) -> dict[str, dict[str, Any]]:
-        """Run tasks under one progress bar; results by task name."""
+        """Run tasks under one progress bar; results by task name.
+
+        Raises the error of the first that cannot be done. With `failed` it is put there, and the others go on.
+        """
 
 
-# Makes all work of one kind at once, so that its tasks share the workers.
-Step = Callable[[Bench, list[Work]], dict[str, Made]]
+# Makes all work of one kind at once, so that its tasks share the workers. What of it cannot be made comes back as the error,
+# or is raised where that is the same for all of it.
+Step = Callable[[Bench, list[Work]], Mapping[str, Made | FactoryError]]

@@ -1,7 +1,8 @@
 """A recipe, its store and an executor: plan what is to be made, and make it.
 
 Only what passed its gates is read by what comes after. What exists is not made again: a dataset whose manifest lies where
-this exact work would put it is taken as it is, whoever made it; of the others, finished parts are kept.
+this exact work would put it is taken as it is, whoever made it; of the others, finished parts are kept. What cannot be made
+stops what is made from it and nothing else (see `factory.recipes.failures`).
 """
 
 import os
@@ -9,7 +10,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -17,13 +18,15 @@ from typing import Any
 import psutil
 
 import factory
-from factory.core.errors import FactoryError, LedgerError, suggest
+from factory.core.errors import FactoryError, InputError, LedgerError, suggest
+from factory.core.fingerprint import fingerprint
 from factory.core.ledger import require_balance
 from factory.core.manifest import Manifest, manifest_path
 from factory.core.sizes import DEFAULT_MEMORY, read_size
 from factory.execution.local import LocalExecutor
 from factory.execution.tasks import Executor, Task
 from factory.recipes import limits
+from factory.recipes.failures import SHARED, Failure, RunFailed, failure_of, stops_everything
 from factory.recipes.gates import Check, check_gates, gate_limits
 from factory.recipes.graph import COLUMN_KINDS, Node, build_graph
 from factory.recipes.inputs import Inputs, find_inputs
@@ -44,6 +47,7 @@ from factory.recipes.steps import (
     tokens,
 )
 from factory.recipes.work import Made, Step, Work
+from factory.storage.failures import failure_path, failure_paths, find_failure, write_failure
 from factory.storage.leases import Lease, lease
 from factory.storage.manifests import find_manifest, find_pointer, missing_parts, point, write_manifest
 from factory.storage.store import Store
@@ -79,6 +83,9 @@ MODELLED = (
     "leaderboard",
 )
 
+# What is made although some of what it reads could not be; says what hinders it, if anything.
+PARTIAL: Mapping[str, Callable[[Recipe, Mapping[str, Failure]], str]] = {"leaderboard": leaderboard.hindrance}
+
 ExtraGates = Callable[[Manifest], Iterable[Check]]
 
 
@@ -105,10 +112,36 @@ class Outcome:
     def passed(self) -> bool:
         return all(check.passed for check in self.checks if check.blocking)
 
+    @property
+    def why(self) -> str:
+        """Which blocking gates it did not pass."""
+        failed = [check for check in self.checks if check.blocking and not check.passed]
+        return f"{self.node.name} did not pass: " + "; ".join(f"{check.name}: {check.text}" for check in failed)
+
+
+@dataclass
+class _Course:
+    """A run under way."""
+
+    records: set[str]  # where failures are remembered
+    found: dict[str, Manifest] = field(default_factory=dict)  # what may be read
+    outcomes: list[Outcome] = field(default_factory=list)
+    blocked: dict[str, Outcome] = field(default_factory=dict)  # did not pass a gate
+    causes: dict[str, Failure] = field(default_factory=dict)  # of all that cannot be read: what failed first
+    skipped: dict[str, str] = field(default_factory=dict)  # because of what
+    known: dict[str, Manifest | None] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> list[Failure]:
+        return [cause for name, cause in self.causes.items() if cause.name == name]
+
 
 @dataclass
 class Workspace:
-    """Everything a command works with. `executor` is started when the first task needs it."""
+    """Everything a command works with. `executor` is started when the first task needs it.
+
+    With `fail_fast` the first dataset that cannot be made ends a run.
+    """
 
     recipe: Recipe
     executor: Executor = field(default_factory=LocalExecutor)
@@ -116,6 +149,7 @@ class Workspace:
     extra_gates: ExtraGates = lambda manifest: ()
     wait: bool = True
     memory: int = read_size(DEFAULT_MEMORY)  # bytes one task of a global step may hold
+    fail_fast: bool = False
 
     def __enter__(self) -> "Workspace":
         return self
@@ -161,9 +195,11 @@ class Workspace:
             name = "/".join(piece for piece in (kind, label) if piece) + (f"@{partition}" if partition else "")
             if kind in MODELLED and self.recipe.tokenizer is None:
                 raise FactoryError(f"{name}: a recipe with 'tokenizer: none' ends with decisions, and trains nothing.")
+            record = find_failure(self.store, failure_path(self.recipe.name, kind, label, partition))
+            last = f" The last time, it failed: {record['text']}" if record is not None else ""
             raise FactoryError(
                 f"{name} has not been made, or has not passed its gates. 'factory plan' shows why; "
-                f"'factory run {name.partition('@')[0]}' makes it."
+                f"'factory run {name.partition('@')[0]}' makes it.{last}"
             )
         return manifest
 
@@ -186,7 +222,7 @@ class Workspace:
             changed = tuple(_differences(before.spec, node.spec)) if before else ("never made",)
             return Status(node, "waits", (*changed, f"after {_short(waits)}"), before)
         work = self._work(node, found)
-        path = manifest_path(node.kind, node.label, work.fingerprint, node.partition, self._input_digests(work))
+        path = self._path(work)
         manifest = find_manifest(self.store, path)
         if manifest is not None:
             missing = missing_parts(self.store, manifest)
@@ -195,12 +231,13 @@ class Workspace:
                     node, "make", (f"{len(missing)} of {len(manifest.parts)} parts are gone: {missing[0]}",), before
                 )
             if pointer is None or pointer["manifest"] != path or pointer.get("limits") != gate_limits(self.recipe):
-                return Status(node, "make", ("made before, has to pass its gates",), before)
+                return Status(node, "make", self._last_failure(work) or ("made before, has to pass its gates",), before)
             return Status(node, "cached", (), manifest)
+        failed = self._last_failure(work)
         if before is None:
-            return Status(node, "make", ("never made",), None)
+            return Status(node, "make", failed or ("never made",), None)
         why = [*_differences(before.spec, node.spec), *_input_changes(before.inputs, self._input_digests(work))]
-        return Status(node, "make", tuple(why) or ("its manifest is gone",), before)
+        return Status(node, "make", (*failed, *why) or ("its manifest is gone",), before)
 
     # --- making
 
@@ -213,7 +250,7 @@ class Workspace:
             ]
             if not matches:
                 known = {name for node in self.graph.values() for name in (node.kind, node.name.split("@")[0])}
-                raise FactoryError(f"No dataset of this recipe is named '{name}'.{suggest(name, known)}")
+                raise InputError(f"No dataset of this recipe is named '{name}'.{suggest(name, known)}")
             chosen.update(matches)
         if upstream:
             for node in reversed(list(self.graph.values())):
@@ -222,21 +259,20 @@ class Workspace:
         return [node for node in self.graph.values() if node.name in chosen]
 
     def run(self, names: Iterable[str] | None = None, *, upstream: bool = True) -> list[Outcome]:
-        """Make what is not there, wave by wave. Raises FactoryError when a blocking gate fails and something waits for it."""
+        """Make what is not there, wave by wave.
+
+        Raises RunFailed at the end where an experiment or a search could not be made, or did not pass a blocking gate that
+        something waits for; other FactoryErrors at once: see `factory.recipes.failures`.
+        """
         nodes = self.select(names, upstream=upstream) if names is not None else list(self.graph.values())
         self.require_fit(nodes)
-        found: dict[str, Manifest] = {}
-        outcomes: list[Outcome] = []
-        blocked: dict[str, Outcome] = {}
-        known: dict[str, Manifest | None] = {}
+        course = _Course(set(failure_paths(self.store, self.recipe.name)))
         for wave in _waves(nodes):
             works, stack = [], ExitStack()
+            before = len(course.outcomes)
             with stack:
                 leases: dict[str, Lease] = {}
-                asked: list[Work] = []
-                for node in wave:
-                    self._follow(node, found, blocked, known)
-                    asked.append(self._work(node, found))
+                asked = [work for node in wave if (work := self._ready(node, course)) is not None]
                 finished = {work.node.name: self._finished(work) for work in asked}
                 # In one order whatever the recipe: two runs that hold what the other waits for would wait for ever.
                 for work in sorted(asked, key=lambda work: work.node.name):
@@ -249,20 +285,22 @@ class Workspace:
                     if manifest is None:
                         works.append(work)
                     else:
-                        outcomes.append(self._promote(work, manifest, made=False))
+                        course.outcomes.append(self._promote(work, manifest, made=False))
                 if any(work.node.kind == "links" for work in works):  # all they read is there: the numbers are exact
                     needs = limits.work_needs(self.recipe, self.store, works, self.memory)
                     problems = limits.problems(self.recipe, self.store, needs, memory=self.memory)
                     limits.refuse(problems, made="What was made so far is kept.")
                 started = time.time()
-                for work, manifest in self._make(works, leases, started):
-                    outcomes.append(self._promote(work, manifest, made=True))
-            for outcome in outcomes[-len(wave) :]:
-                if outcome.passed:
-                    found[outcome.node.name] = outcome.manifest
-                else:
-                    blocked[outcome.node.name] = outcome
-        return outcomes
+                for work, manifest in self._make(works, leases, started, course):
+                    course.outcomes.append(self._promote(work, manifest, made=True))
+            for outcome in course.outcomes[before:]:
+                self._settle(outcome, course)
+        self._forget(course)
+        if course.failures:
+            listed = any(outcome.node.kind in PARTIAL for outcome in course.outcomes)
+            note = "The leaderboard compares the others, and lists what failed." if listed else ""
+            raise RunFailed(course.failures, course.skipped, course.outcomes, note=note)
+        return course.outcomes
 
     def require_fit(self, nodes: Iterable[Node], free: limits.Free = limits.free_bytes) -> None:
         """Raise DoesNotFit when links that have to be made ask for more memory or disk than there is, as far as is known."""
@@ -278,24 +316,95 @@ class Workspace:
         if local and (warning := limits.memory_warning(self.executor.workers, self.memory)):
             self.progress.note(warning)
 
-    def _follow(
-        self, node: Node, found: dict[str, Manifest], blocked: Mapping[str, Outcome], known: dict[str, Manifest | None]
-    ) -> None:
-        """Put what a node reads into `found`: from this run, or what is current."""
+    def _ready(self, node: Node, course: _Course) -> Work | None:
+        """The work of a node, once all it reads is in `found`: from this run, or what is current. None where that failed."""
+        lacks: dict[str, Failure] = {}
         for name in node.upstream:
-            if name in found:
+            if name in course.found:
                 continue
-            if name in blocked:
-                failed = [check for check in blocked[name].checks if check.blocking and not check.passed]
-                raise LedgerError(
-                    f"{name} did not pass: " + "; ".join(f"{check.name}: {check.text}" for check in failed)
-                )
-            manifest = self._current(self.graph[name], known)
-            if manifest is None:
+            if name in course.blocked and name not in course.causes:
+                error = LedgerError(course.blocked[name].why)
+                if self.fail_fast or stops_everything(self.graph[name].kind, error):
+                    raise error
+                course.causes[name] = failure_of(self.graph[name], error)
+            manifest = None if name in course.causes else self._current(self.graph[name], course.known)
+            if manifest is not None:
+                course.found[name] = manifest
+                continue
+            cause = course.causes.get(name) or self._remembered(name, course.known)
+            if cause is None or (name not in course.causes and node.kind not in PARTIAL):
+                last = f" The last time, this failed: {cause.line}" if cause is not None else ""
                 raise FactoryError(
-                    f"{node.name} reads {name}, which is not there or is out of date. Run '{name}' first."
+                    f"{node.name} reads {name}, which is not there or is out of date. Run '{name}' first.{last}"
                 )
-            found[name] = manifest
+            lacks[name] = cause
+        if not lacks:
+            return self._work(node, course.found)
+        if hindrance := _hindrance(self.recipe, node, lacks):
+            course.causes[node.name], course.skipped[node.name] = next(iter(lacks.values())), hindrance
+            return None
+        return self._without(node, course.found, lacks)
+
+    def _without(self, node: Node, found: Mapping[str, Manifest], lacks: Mapping[str, Failure]) -> Work:
+        """The work of a node that is made although some of what it reads failed: another dataset than the one with all of it."""
+        failed = {name: f"{cause.name}: {cause.text}" for name, cause in lacks.items()}
+        there = tuple(name for name in node.upstream if name not in failed)
+        instead = {f"failed:{name}": fingerprint({"reason": reason}) for name, reason in failed.items()}
+        return replace(self._work(replace(node, upstream=there, files={**node.files, **instead}), found), failed=failed)
+
+    def _settle(self, outcome: Outcome, course: _Course) -> None:
+        """What passed its gates may be read, and its failure is history; what did not is remembered as one."""
+        node = outcome.node
+        path = failure_path(self.recipe.name, node.kind, node.label, node.partition)
+        if outcome.passed:
+            course.found[node.name] = outcome.manifest
+            if path in course.records:
+                self.store.delete(path)
+            return
+        course.blocked[node.name] = outcome
+        if node.kind not in SHARED:
+            self._remember(failure_of(node, LedgerError(outcome.why)), node, outcome.manifest.path, course)
+
+    def _fail(self, work: Work, error: FactoryError, course: _Course) -> None:
+        """Say a failure, and remember it beside the datasets, for whoever looks later."""
+        failure = failure_of(work.node, error)
+        course.causes[failure.name] = failure
+        self._remember(failure, work.node, self._path(work), course)
+
+    def _remember(self, failure: Failure, node: Node, manifest: str, course: _Course) -> None:
+        ended = datetime.now(UTC).isoformat(timespec="seconds")
+        path = failure_path(self.recipe.name, node.kind, node.label, node.partition)
+        write_failure(self.store, path, {**failure.to_json(), "manifest": manifest, "ended": ended})
+        others = (cause for cause in course.causes.values() if cause.name != failure.name)
+        if not any((cause.place, cause.text) == (failure.place, failure.text) for cause in others):  # seeds fail alike
+            self.progress.note(f"failed: {failure.line}")
+
+    def _remembered(self, name: str, known: dict[str, Manifest | None]) -> Failure | None:
+        """The failure for which a dataset is not there, of an earlier run that was asked for the same; None without one."""
+        node = self.graph[name]
+        upstream = {item: self._current(self.graph[item], known) for item in node.upstream}
+        lacks = [item for item, manifest in upstream.items() if manifest is None]
+        if lacks:
+            causes = (self._remembered(item, known) for item in lacks)
+            return next((cause for cause in causes if cause is not None), None)
+        work = self._work(node, {item: manifest for item, manifest in upstream.items() if manifest is not None})
+        return self._failure(work)
+
+    def _failure(self, work: Work) -> Failure | None:
+        """What is remembered of this exact work."""
+        node = work.node
+        record = find_failure(self.store, failure_path(self.recipe.name, node.kind, node.label, node.partition))
+        return Failure.from_json(record) if record is not None and record["manifest"] == self._path(work) else None
+
+    def _last_failure(self, work: Work) -> tuple[str, ...]:
+        failure = self._failure(work)
+        return () if failure is None else (f"failed the last time: {failure.text}",)
+
+    def _forget(self, course: _Course) -> None:
+        """Remove the failures of datasets that the recipe has no more."""
+        asked = {failure_path(self.recipe.name, node.kind, node.label, node.partition) for node in self.graph.values()}
+        for path in course.records - asked:
+            self.store.delete(path)
 
     def _current(self, node: Node, known: dict[str, Manifest | None]) -> Manifest | None:
         """The current manifest of a node if it is what the recipe asks for now; `known` remembers what was looked up."""
@@ -313,10 +422,12 @@ class Workspace:
     def _input_digests(self, work: Work) -> dict[str, str]:
         return work.node.inputs({name: manifest.digest for name, manifest in work.upstream.items()})
 
-    def _finished(self, work: Work) -> Manifest | None:
+    def _path(self, work: Work) -> str:
         node = work.node
-        path = manifest_path(node.kind, node.label, work.fingerprint, node.partition, self._input_digests(work))
-        manifest = find_manifest(self.store, path)
+        return manifest_path(node.kind, node.label, work.fingerprint, node.partition, self._input_digests(work))
+
+    def _finished(self, work: Work) -> Manifest | None:
+        manifest = find_manifest(self.store, self._path(work))
         return manifest if manifest is not None and not missing_parts(self.store, manifest) else None
 
     def _lease(self, work: Work) -> Any:
@@ -328,18 +439,37 @@ class Workspace:
             on_wait=lambda owner: self.progress.note(f"{work.node.name} is being written by {owner}: waiting"),
         )
 
-    def _make(self, works: list[Work], leases: Mapping[str, Lease], started: float) -> Iterator[tuple[Work, Manifest]]:
+    def _make(
+        self, works: list[Work], leases: Mapping[str, Lease], started: float, course: _Course
+    ) -> Iterator[tuple[Work, Manifest]]:
         if not works:
             return
         before = cpu_seconds()
-        made = STEPS[works[0].node.kind](self, works)
+        results = self._step(works)
         # Made side by side by the same workers: each dataset bears an equal share.
         spent = (cpu_seconds() - before) / len(works)
         for work in works:
-            manifest = self._manifest(work, made[work.node.name], started, spent)
+            made = results[work.node.name]
+            if isinstance(made, FactoryError):
+                self._fail(work, made, course)
+                continue
+            manifest = self._manifest(work, made, started, spent)
             require_balance(manifest.name, manifest.ledger)
             leases[work.node.name].check()
             yield work, write_manifest(self.store, manifest)
+
+    def _step(self, works: list[Work]) -> dict[str, Made | FactoryError]:
+        """What came of each; raises what concerns more than these."""
+        kind = works[0].node.kind
+        try:
+            return dict(STEPS[kind](self, works))
+        except FactoryError as error:
+            if self.fail_fast or stops_everything(kind, error):
+                raise
+            if len(works) == 1:
+                return {works[0].node.name: error}
+        # Whose error it was is not known: each alone, from its finished parts.
+        return {name: made for work in works for name, made in self._step([work]).items()}
 
     def _manifest(self, work: Work, made: Made, started: float, spent: float) -> Manifest:
         node = work.node
@@ -385,8 +515,9 @@ class Workspace:
         tasks: list[Task],
         unit: str = "bytes",
         on_report: Callable[[Task, Mapping[str, Any]], None] | None = None,
+        failed: dict[str, FactoryError] | None = None,
     ) -> dict[str, dict[str, Any]]:
-        """Run tasks under one progress bar; results by task name."""
+        """Run tasks under one progress bar; results by task name, and the errors of those that failed into `failed`."""
         results: dict[str, dict[str, Any]] = {}
         if not tasks:
             return results
@@ -404,11 +535,37 @@ class Workspace:
             if on_report is not None:
                 on_report(task, message)
 
+        def give_up(task: Task, error: FactoryError) -> None:
+            if failed is None or self.fail_fast or stops_everything("", error):
+                raise error
+            failed[task.name] = error
+            self.progress.advance(max(0, max(1, task.weight) - told.get(task.name, 0)))
+
         try:
-            self.executor.run(tasks, done, reported)
+            if failed is None:
+                self.executor.run(tasks, done, reported)
+            else:
+                self.executor.run(tasks, done, reported, give_up)
         finally:
             self.progress.finish()
         return results
+
+
+def consequences(
+    recipe: Recipe, graph: Mapping[str, Node], failures: Mapping[str, Failure]
+) -> tuple[dict[str, Failure], dict[str, str]]:
+    """What cannot be made because of failures: of each dataset the first of them; and of those that only follow, why."""
+    causes, skipped = dict(failures), dict[str, str]()
+    for node in graph.values():
+        lacks = {name: causes[name] for name in node.upstream if name in causes}
+        if lacks and node.name not in causes and (hindrance := _hindrance(recipe, node, lacks)):
+            causes[node.name], skipped[node.name] = next(iter(lacks.values())), hindrance
+    return causes, skipped
+
+
+def _hindrance(recipe: Recipe, node: Node, lacks: Mapping[str, Failure]) -> str:
+    """Why a dataset cannot be made without these; empty where it can."""
+    return PARTIAL[node.kind](recipe, lacks) if node.kind in PARTIAL else next(iter(lacks.values())).name
 
 
 def cpu_seconds() -> float:

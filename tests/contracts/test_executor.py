@@ -210,7 +210,7 @@ def test_workers_end_with_their_coordinator(how, tmp_path):
     try:
         eventually(lambda: len(list(tmp_path.iterdir())) == 2, 30)
         coordinator.send_signal(how)
-        coordinator.wait(10)
+        coordinator.wait(60)
     finally:
         coordinator.kill()
     workers = [int(mark.name) for mark in tmp_path.iterdir()]

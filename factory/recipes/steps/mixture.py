@@ -33,7 +33,7 @@ MIXTURE = pa.schema(
 
 
 def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
-    """Mixtures: a little arithmetic each, done here."""
+    """Mixtures: a little arithmetic each, done here; raises for the first whose budget its selection cannot fill."""
     return {work.node.name: _mix(bench, work) for work in works}
 
 

@@ -55,18 +55,18 @@ LAID_OUT = ("packing", "phases", "conditioning")
 MOST_CHARACTERS = 200  # of a metadata value; what is longer is no provenance
 
 
-def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
-    """Token files of several experiments, one task each."""
+def make_all(bench: Bench, works: list[Work]) -> dict[str, Made | FactoryError]:
+    """Token files of several experiments, one task each; one that cannot be written leaves the others alone."""
     tasks = [
         Task(work.node.name, f"{__name__}:make", _payload(bench, work), work.one("selection").rows) for work in works
     ]
-    results = bench.run_tasks("tokens", tasks, unit="documents")
-    return {
-        task.name: Made(
-            tuple(Part.from_json(part) for part in results[task.name]["parts"]), notes=results[task.name]["notes"]
-        )
-        for task in tasks
+    failed: dict[str, FactoryError] = {}
+    results = bench.run_tasks("tokens", tasks, unit="documents", failed=failed)
+    made = {
+        name: Made(tuple(Part.from_json(part) for part in result["parts"]), notes=result["notes"])
+        for name, result in results.items()
     }
+    return {**failed, **made}
 
 
 def _payload(bench: Bench, work: Work) -> dict[str, Any]:
