@@ -18,6 +18,7 @@ Control = Annotated[
     str | None,
     typer.Option("--control", metavar="NAME", help="The experiment of at least 5 seeds that tells the noise."),
 ]
+Csv = Annotated[bool, typer.Option("--csv", help="A row for each task and scale as CSV on standard output.")]
 
 
 def command(
@@ -26,10 +27,15 @@ def command(
     table: Table = None,
     control: Control = None,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
-    """The noise floor of every task and the early-signal criteria: what is worth reading at this scale."""
-    from factory.recipes import evidence
+    """The noise floor of every task and the early-signal criteria along training: what is worth reading at this scale."""
+    from factory.recipes import signals
     from factory.reports import decisions
 
     workspace = open_workspace(recipe, store) if table is None else None
-    show(evidence.signal(workspace, table, control), decisions.signal, as_json=as_json)
+    data = signals.signal(workspace, table, control)
+    if as_csv:
+        typer.echo(signals.to_csv(data["rows"]), nl=False)
+        return
+    show(data, decisions.signal, as_json=as_json)

@@ -19,9 +19,9 @@ def command(
     target: Target = None,
     as_json: Json = False,
 ) -> None:
-    """Decision accuracy and rank correlations of every smaller scale, and what scaling laws expect at the target's."""
-    from factory.recipes import evidence
+    """Decision accuracy of every smaller scale and of models on the way, and what scaling laws expect at the target's end."""
+    from factory.recipes import signals
     from factory.reports import decisions
 
     workspace = open_workspace(recipe, store) if table is None else None
-    show(evidence.transfers(workspace, table, target), decisions.transfer, as_json=as_json)
+    show(signals.transfers(workspace, table, target), decisions.transfer, as_json=as_json)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+SEARCH = "search"  # the role of trials; their experiment is the search's name
 LATEST = 10  # runs whose time is held against what the others would have told
 
 
@@ -99,12 +100,16 @@ def cost_of(
 
 
 def totals(costs: Sequence[Cost]) -> dict[str, Any]:
-    """Sums over runs, in all, by role and by status; `unknown` counts the runs that do not tell."""
+    """Sums over runs: in all, by role, by status, proxies by experiment and trials by search.
+
+    `unknown` counts the runs that do not tell.
+    """
     return {
         **_sums(costs),
         "by_role": _by(costs, lambda one: one.role),
         "by_status": _by(costs, lambda one: one.status),
-        "by_experiment": _by(costs, lambda one: one.experiment),
+        "by_experiment": _by([one for one in costs if one.role != SEARCH], lambda one: one.experiment),
+        "by_search": _by([one for one in costs if one.role == SEARCH], lambda one: one.experiment),
     }
 
 

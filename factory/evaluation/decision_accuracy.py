@@ -6,15 +6,22 @@ spread by s and a proxy whose score is off by a deviation n, r = n/s, the share 
 Averaging k seeds divides r by √k, which says how many seeds a share asked for takes.
 
 A target of one seed has noise of its own, and makes every proxy look worse than it is: it is counted and said.
+
+What a decision costs: models of every step and scale against the target's end, one seed at a time, by their share of the
+target's compute. The target of a seed are the other seeds, whatever the scale, so that no model is asked about itself, and the
+target's own end shows what another training of the same size would say.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from factory.evaluation.ranks import Agreement, RankReport, rank_report
-from factory.evaluation.statistics import RESAMPLES, Array, Noise, pooled_noise, random_of
+from factory.core.noise import Noise, pooled_noise
+from factory.evaluation.ranks import Agreement, RankReport, rank_report, right_decisions
+from factory.evaluation.scores import Score, finals
+from factory.evaluation.statistics import RESAMPLES, Array, random_of
 
 ABSTAIN_BELOW = 0.9  # share of seed resamples on one side
 _MOST_SEEDS = 10_000
@@ -38,6 +45,83 @@ class Transfer:
     @property
     def decision_accuracy(self) -> Agreement:
         return self.ranks.decision_accuracy
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one seed of each recipe, trained so far, decides as the target's other seeds do."""
+
+    task: str
+    scale: str
+    tokens: float
+    finished: bool
+    compute: float  # share of the target's
+    accuracy: float  # mean over seeds
+    seeds: int
+    recipes: int
+
+
+@dataclass(frozen=True)
+class EqualCompute:
+    """A finished small model, and the target's scale trained for as much compute."""
+
+    task: str
+    scale: str
+    compute: float
+    finished: float
+    on_the_way: float  # between the steps before and after
+
+
+def decisions_by_compute(scores: Sequence[Score], target: str) -> list[Decision]:
+    """Every step of every scale, the cheapest first by task; none where compute is not known or the target has one seed."""
+    found = []
+    for task in sorted({one.task for one in scores}):
+        own = [one for one in scores if one.task == task and one.flops]
+        ends = [one for one in own if one.scale == target]
+        if not ends:
+            continue
+        full = max(one.flops or 0.0 for one in ends)
+        for scale, tokens in sorted({(one.scale, one.tokens or one.step or 0.0) for one in own}):
+            here = [one for one in own if (one.scale, one.tokens or one.step or 0.0) == (scale, tokens)]
+            names = sorted({one.experiment for one in here} & {one.experiment for one in ends})
+            if len(names) < 2:
+                continue
+            seeds = sorted({one.seed for one in ends if one.experiment in names})
+            asked = _one_seed(here, finals(own, task, target, names), names, seeds)
+            if asked:
+                last = max(one.tokens or one.step or 0.0 for one in own if one.scale == scale)
+                spent = max(one.flops or 0.0 for one in here) / full
+                accuracy = float(np.mean(asked))
+                found.append(Decision(task, scale, tokens, tokens == last, spent, accuracy, len(asked), len(names)))
+    return sorted(found, key=lambda one: (one.task, one.compute, one.scale))
+
+
+def equal_compute(decisions: Sequence[Decision], target: str) -> list[EqualCompute]:
+    """Finished models of smaller scales beside the target's scale on its way, between the steps that were kept."""
+    found = []
+    for small in decisions:
+        way = [one for one in decisions if (one.task, one.scale) == (small.task, target)]
+        if small.scale == target or not small.finished or not way:
+            continue
+        if way[0].compute <= small.compute <= way[-1].compute:
+            spent, right = [math.log(one.compute) for one in way], [one.accuracy for one in way]
+            there = float(np.interp(math.log(small.compute), spent, right))
+            found.append(EqualCompute(small.task, small.scale, small.compute, small.accuracy, there))
+    return found
+
+
+def _one_seed(here: Sequence[Score], ends: Array, names: Sequence[str], seeds: Sequence[int]) -> list[float]:
+    """The right decisions of each seed that all recipes have; the target is the mean of its other seeds."""
+    values = {(one.experiment, one.seed): one.value for one in here}
+    found = []
+    for seed in sorted({one.seed for one in here}):
+        mine = [values.get((name, seed), math.nan) for name in names]
+        others = ends[:, [at for at, other in enumerate(seeds) if other != seed]]
+        if np.isfinite(mine).all() and np.isfinite(others).any(1).all():
+            right = right_decisions(np.array(mine), np.nanmean(others, 1))
+            if math.isfinite(right):
+                found.append(right)
+    return found
 
 
 def expected_accuracy(ratio: float) -> float:

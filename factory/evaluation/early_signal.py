@@ -18,10 +18,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from factory.core.noise import pooled_noise
 from factory.core.ranks import spearman
 from factory.evaluation.ranks import kendall
 from factory.evaluation.scores import Curves, Score, curves
-from factory.evaluation.statistics import Array, pooled_noise
+from factory.evaluation.statistics import Array
 
 VERSION = 1
 MONOTONICITY = 0.5
@@ -88,11 +89,6 @@ def card(curve: Curves) -> Card:
         keep=keep,
         why=why,
     )
-
-
-def rescaled(score: float, baseline: float) -> float:
-    """(s - b)/(1 - b), not below 0: accuracies with other chances of guessing, side by side."""
-    return max(0.0, (score - baseline) / (1 - baseline))
 
 
 def _judge(rising: float | None, snr: float | None, above: float | None) -> tuple[bool, str]:

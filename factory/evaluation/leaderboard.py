@@ -7,6 +7,7 @@ experiment and the verdict on it. What always holds:
   share a rank.
 - Verdicts against the base are one family and those among the other experiments another; each is corrected by Holm's
   method, so trying many experiments does not make one of them win by luck.
+- An experiment none of whose runs can be ranked is listed with the reason, behind the others: never silently absent.
 - A task that an experiment lacks in any of its runs is N/A for it, never a mean over fewer runs or fewer domains.
 - Without the base experiment at a scale there is no leaderboard of it.
 """
@@ -41,6 +42,12 @@ FACTS: Mapping[str, tuple[str, ...]] = {
 OPTIONAL_FACTS = ("dirty_items", "parameters_total", "flops_6nd")
 SHOWN_FACTS = tuple(FACTS)[:7]  # beside the scores
 
+# What of a training's record may change its last bits, as a sentence names it.
+MACHINE: Mapping[str, str] = {
+    "torch": "torch releases",
+    "threads": "numbers of threads",
+    "processes": "numbers of processes",
+}
 MISSING = "N/A"
 
 
@@ -75,6 +82,17 @@ class Leaderboard:
     noise: tuple[NoiseFloor, ...]
     invalid: tuple[Invalid, ...]
     metrics: Mapping[str, str]  # task to metric
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def unranked(self) -> list[Invalid]:
+        """One for each experiment and scale that has no row: its first run, whose reason stands for all."""
+        there = {(row.experiment, row.scale) for row in self.rows}
+        found: dict[tuple[str, str], Invalid] = {}
+        for one in self.invalid:
+            if (place := (one.experiment, one.scale)) not in there:
+                found.setdefault(place, one)
+        return list(found.values())
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: no NaN, only what JSON knows."""
@@ -90,13 +108,25 @@ class Leaderboard:
         header = ["rank", "experiment", "scale", "seeds", self.primary, "difference", "verdict", *tasks]
         facts = [fact for fact in SHOWN_FACTS if any(fact in row.facts for row in self.rows)]
         header += [fact.replace("_", " ") for fact in facts]
-        return header, [_cells(row, tasks, facts, row.experiment == self.base) for row in self.rows]
+        rows = [_cells(row, tasks, facts, row.experiment == self.base) for row in self.rows]
+        for one in self.unranked:
+            cells = [MISSING, one.experiment, one.scale, "0", MISSING, "", one.outcome]
+            rows.append([*cells, *(MISSING for _ in header[len(cells) :])])
+        return header, rows
 
 
 def leaderboard(
-    runs: Sequence[Run], base: str, primary: str | None = None, *, resamples: int = RESAMPLES
+    runs: Sequence[Run],
+    base: str,
+    primary: str | None = None,
+    *,
+    failed: Sequence[Invalid] = (),
+    resamples: int = RESAMPLES,
 ) -> Leaderboard:
-    """The leaderboard of all scales. `primary` is a task; None means the bits per byte of all held-out domains."""
+    """The leaderboard of all scales. `primary` is a task; None means the bits per byte of all held-out domains.
+
+    `failed` are runs that are not there, with what they failed with: they are listed with those that cannot be ranked.
+    """
     _check(runs, base)
     rows: list[Row] = []
     floors: list[NoiseFloor] = []
@@ -123,8 +153,29 @@ def leaderboard(
         rows += _rows(scale, base, answers, fields, top)
         floors += [field.floor() for field in ([top, *fields.values()] if len(labels) > 1 else fields.values())]
     return Leaderboard(
-        base, name, tuple(labels), metric, HIGHER_IS_BETTER[metric], tuple(rows), tuple(floors), tuple(invalid), metrics
+        base,
+        name,
+        tuple(labels),
+        metric,
+        HIGHER_IS_BETTER[metric],
+        tuple(rows),
+        tuple(floors),
+        (*invalid, *failed),
+        metrics,
+        tuple(machine_warnings([run for run in runs if run.record["valid"]])),
     )
+
+
+def machine_warnings(runs: Sequence[Run]) -> list[str]:
+    """What of the machine differs between runs that are compared: their trainings are not alike bit by bit then."""
+    warnings = []
+    for name, what in MACHINE.items():
+        known = {str(run.record[name]) for run in runs if run.record.get(name) is not None}
+        if len(known) > 1:
+            warnings.append(
+                f"compared runs were trained with {what} {', '.join(sorted(known))}: equal data would not give equal bytes."
+            )
+    return warnings
 
 
 def _rows(scale: str, base: str, answers: Sequence[Answers], fields: Mapping[str, Field], top: Field) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Files in, scores of a checkpoint out as plain data: what `factory evaluate` shows.
+"""A checkpoint and tasks in, scores out as plain data: what `factory evaluate` shows.
 
 A YAML file declares a task as for lm-evaluation-harness. A JSONL file is multiple choice where its records have a known form,
 and held-out documents where they have a text.
@@ -7,28 +7,36 @@ and held-out documents where they have a text.
 import json
 import posixpath
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from factory.core.errors import InputError
 from factory.evaluation.evaluate import evaluate_model, read_task
 from factory.evaluation.forms import find_form
 from factory.evaluation.harness_tasks import read_declaration
-from factory.evaluation.records import read_files, records
+from factory.evaluation.records import ListFiles, OpenFile, list_local, open_local, read_files, records
 from factory.evaluation.tasks import BitsPerByte, Harness, MultipleChoice, TaskSettings
 
 STARTS = ("auto", "bos", "eos")
 
 
 def evaluate_files(
+    checkpoint: str, files: Sequence[str], *, limit: int | None = None, **settings: Any
+) -> dict[str, Any]:
+    """Scores on the tasks of files, by the names they declare (see `evaluate_tasks`)."""
+    return evaluate_tasks(checkpoint, name_tasks(files, limit), **settings)
+
+
+def evaluate_tasks(
     checkpoint: str,
-    files: Sequence[str],
+    tasks: Mapping[str, TaskSettings],
     *,
     harness: bool = False,
     start: str = "auto",
-    limit: int | None = None,
     device: str = "auto",
     threads: int = 1,
+    open_file: OpenFile = open_local,
+    list_files: ListFiles = list_local,
 ) -> dict[str, Any]:
     """Scores by task, and the harness's beside them where it is asked."""
     import torch
@@ -38,13 +46,12 @@ def evaluate_files(
 
     if start not in STARTS:
         raise InputError(f"--start is '{start}'; one of {', '.join(STARTS)} is wanted.")
-    tasks = name_tasks(files, limit)
     declared = {label: config for label, config in tasks.items() if isinstance(config, Harness)}
     if harness:
         require_harness()
         if not declared:
             raise InputError("--harness compares tasks declared in YAML, and none is named with --task FILE.yaml.")
-    read = {label: read_task(config) for label, config in tasks.items()}
+    read = {label: read_task(config, open_file, list_files) for label, config in tasks.items()}
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

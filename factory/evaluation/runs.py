@@ -38,12 +38,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Invalid:
-    """A run that is not ranked, and why."""
+    """A run that is not ranked, and why; `failed`: it could not be made at all."""
 
     experiment: str
     scale: str
     seed: int
     reason: str
+    failed: bool = False
+
+    @property
+    def outcome(self) -> str:
+        """What stands where others have a verdict."""
+        return "failed" if self.failed else "invalid"
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from itertools import combinations, product
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from factory.core.errors import InputError
 from factory.evaluation.statistics import LEVEL, Array, Interval, percentile_interval, random_of
@@ -44,12 +45,13 @@ class Fit:
 
     law: Law
     parameters: Mapping[str, float]
-    runs: int
+    runs: int  # fitted on points of so many, which are more where checkpoints count
     residual: float  # deviation of the residuals of log loss
     noise: float  # what they are held against: given, else estimated from them
     worst: float  # the largest residual, in deviations of the noise
     theta: Array
     bootstrap: Array  # (resamples, parameters)
+    drawn: Array  # (resamples, runs): how often each run was drawn for them
 
     @property
     def alarm(self) -> bool | None:
@@ -100,11 +102,13 @@ def fit_law(
     sizes: Array,
     loss: Array,
     *,
+    runs: Sequence[int] | None = None,
     noise: float | None = None,
     resamples: int = RESAMPLES,
     key: str = "scaling",
 ) -> Fit:
-    """The law of these runs: a row of (N, D), or of (C,), and a loss each.
+    """The law of these points: a row of (N, D), or of (C,), and a loss each. `runs` numbers the run each is of, from 0, where
+    some are checkpoints of one: they are drawn together.
 
     `noise` is the deviation of log loss between seeds; without it the residuals' own median deviation stands in, which a law
     that fits badly everywhere inflates.
@@ -114,24 +118,34 @@ def fit_law(
     _check(rows, loss, law)
     logs, target = np.log(rows), np.log(loss)
     theta = _best(logs, target, _starts(law, float(target.min())), np.ones((1, len(loss))))[0]
-    drawn = _redrawn(logs, target, theta, resamples, key)
+    of = np.arange(len(loss)) if runs is None else np.asarray(runs)
+    bootstrap, drawn = _redrawn(logs, target, theta, of, resamples, key)
     residuals = target - _log_loss(theta[None], logs)[0]
     spread = float(np.sqrt((residuals**2).sum() / max(1, len(loss) - len(theta))))
     used = noise if noise is not None else max(1.4826 * float(np.median(np.abs(residuals))), 1e-12)
     return Fit(
         law=law,
         parameters=_named(theta, law),
-        runs=len(loss),
+        runs=int(of.max()) + 1,
         residual=spread,
         noise=used,
         worst=float(np.abs(residuals).max()) / used if used else math.inf,
         theta=theta,
-        bootstrap=drawn,
+        bootstrap=bootstrap,
+        drawn=drawn,
     )
 
 
-def fit_sigmoid(loss: Array, accuracy: Array, *, floor: float | None = None) -> Sigmoid:
-    """Accuracy as a function of loss; `floor` fixes b where guessing is known."""
+def fit_sigmoid(
+    loss: Array,
+    accuracy: Array,
+    *,
+    floor: float | None = None,
+    counts: Array | None = None,
+    near: Sigmoid | None = None,
+) -> Sigmoid:
+    """Accuracy as a function of loss; `floor` fixes b where guessing is known. Resamples give the `counts` of the points and the
+    sigmoid of all, which theirs is `near`."""
     from scipy.optimize import least_squares
 
     loss, accuracy = np.asarray(loss, dtype=np.float64), np.asarray(accuracy, dtype=np.float64)
@@ -140,22 +154,42 @@ def fit_sigmoid(loss: Array, accuracy: Array, *, floor: float | None = None) -> 
     low, high = float(accuracy.min()), float(accuracy.max())
     scale = float(loss.std()) or 1.0
 
+    weights = np.sqrt(np.ones(len(loss)) if counts is None else np.asarray(counts, dtype=np.float64))
+
     def residuals(theta: Array) -> Array:
         a, k, middle, b = theta
         shown = b if floor is None else floor
-        return np.asarray(a / (1 + np.exp(np.clip(k * (loss - middle), -500, 500))) + shown - accuracy)
+        rising = 1 / (1 + np.exp(np.clip(k * (loss - middle), -500, 500)))
+        return np.asarray(weights * (a * rising + shown - accuracy))
 
-    starts = product((high - low + 0.05, 1 - low), (1 / scale, 4 / scale), np.quantile(loss, (0.2, 0.5, 0.8)))
+    def slopes(theta: Array) -> Array:
+        a, k, middle, _ = theta
+        rising = 1 / (1 + np.exp(np.clip(k * (loss - middle), -500, 500)))
+        steep = a * rising * (1 - rising)
+        columns = [rising, -steep * (loss - middle), steep * k, np.full(len(loss), float(floor is None))]
+        return np.asarray(weights[:, None] * np.stack(columns, axis=1))
+
+    lowest, highest = [0.0, 0.0, loss.min() - 3 * scale, 0.0], [1.5, 1e3 / scale, loss.max() + 3 * scale, 1.0]
+    starts: list[list[float]] = [
+        [min(max(a, 1e-3), 1.0), k, middle, max(0.0, low)]
+        for a, k, middle in product(
+            (high - low + 0.05, 1 - low), (1 / scale, 4 / scale), np.quantile(loss, (0.2, 0.5, 0.8))
+        )
+    ]
+    exact = 1e-14 if near is None else 1e-8
+    if near is not None:
+        starts = [[near.a, near.k, near.middle, near.b]]
     found = [
         least_squares(
             residuals,
-            [min(max(a, 1e-3), 1.0), k, middle, max(0.0, low)],
-            bounds=([0, 0, loss.min() - 3 * scale, 0], [1.5, 1e3 / scale, loss.max() + 3 * scale, 1]),
-            xtol=1e-14,
-            ftol=1e-14,
-            gtol=1e-14,
+            np.clip(start, lowest, highest),
+            jac=slopes,
+            bounds=(lowest, highest),
+            xtol=exact,
+            ftol=exact,
+            gtol=exact,
         )
-        for a, k, middle in starts
+        for start in starts
     ]
     a, k, middle, b = min(found, key=lambda one: float(one.cost)).x
     seen = Interval(float(loss.min()), float(loss.max()))
@@ -191,18 +225,24 @@ def crossings(fits: Mapping[str, Fit], small: Array, target: Array) -> list[Cros
     return sorted(found, key=lambda one: (-one.probability, one.first, one.second))
 
 
-def _redrawn(logs: Array, target: Array, theta: Array, resamples: int, key: str) -> Array:
-    """The parameters on runs drawn again; a resample of fewer different sizes than parameters says nothing and is left out."""
-    random, count = random_of(key, "runs"), len(target)
+def _redrawn(
+    logs: Array, target: Array, theta: Array, runs: npt.NDArray[np.int64], resamples: int, key: str
+) -> tuple[Array, Array]:
+    """The parameters on runs drawn again, and how often each was.
+
+    A resample of fewer different sizes than parameters says nothing and is left out.
+    """
+    random, count = random_of(key, "runs"), int(runs.max()) + 1
     rows = [np.bincount(random.integers(0, count, count), minlength=count) for _ in range(resamples)]
-    kept = [row for row in rows if len(np.unique(logs[row > 0], axis=0)) >= len(theta)]
+    kept = [row for row in rows if len(np.unique(logs[row[runs] > 0], axis=0)) >= len(theta)]
     if not kept:
-        return np.empty((0, len(theta)))
+        return np.empty((0, len(theta))), np.empty((0, count))
     # From the fit and from around it: another set of runs may lie in another valley.
     near = theta + np.vstack(
         [np.zeros(len(theta)), random.normal(0, 0.1, (3, len(theta))) * np.maximum(1, np.abs(theta))]
     )
-    return _best(logs, target, near, np.array(kept, dtype=np.float64))
+    drawn = np.array(kept, dtype=np.float64)
+    return _best(logs, target, near, drawn[:, runs]), drawn
 
 
 def _rows(sizes: Any, law: Law) -> Array:

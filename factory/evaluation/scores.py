@@ -41,6 +41,7 @@ class Score:
     parameters: float | None = None  # without embedding
     tokens: float | None = None
     flops: float | None = None
+    loss: float | None = None  # bits per byte of the right answers, where the value is another metric
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +110,7 @@ def scores_of(rows: Iterable[Mapping[str, Any]], name: str) -> list[Score]:
 
 
 def of_runs(runs: Sequence[Run]) -> list[Score]:
-    """The last score of every task of finished runs, and their training loss on the way where the record has it."""
+    """The score of every task of evaluated models: finished ones, and those kept on the way, whose record ends there."""
     found = []
     for run in runs:
         if not run.record.get("valid", True):
@@ -119,10 +120,11 @@ def of_runs(runs: Sequence[Run]) -> list[Score]:
             "tokens": _number(run.record, "tokens_seen"),
             "flops": _number(run.record, "flops"),
         }
-        for task, (metric, value, baseline) in _task_means(run).items():
+        for task, (metric, value, baseline, loss) in _task_means(run).items():
             higher = HIGHER_IS_BETTER[metric]
+            at = size["tokens"]
             found.append(
-                Score(task, run.experiment, run.scale, run.seed, size["tokens"], value, higher, baseline, **size)
+                Score(task, run.experiment, run.scale, run.seed, at, value, higher, baseline, **size, loss=loss)
             )
     return found
 
@@ -175,8 +177,8 @@ def _curve(task: str, scale: str, own: Sequence[Score]) -> Curves:
     )
 
 
-def _task_means(run: Run) -> dict[str, tuple[str, float, float | None]]:
-    """metric, macro mean and baseline of each task of a run; tasks with a number that is not finite are left out."""
+def _task_means(run: Run) -> dict[str, tuple[str, float, float | None, float | None]]:
+    """metric, macro mean, baseline and loss of each task of a run; tasks with a number that is not finite are left out."""
     from factory.evaluation.runs import by_task
 
     found = {}
@@ -189,9 +191,15 @@ def _task_means(run: Run) -> dict[str, tuple[str, float, float | None]]:
             continue
         names, domains = np.unique(table["domain"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
         own = [np.average(values[domains == at], weights=weights[domains == at]) for at in range(len(names))]
+        bits = (
+            table["bpb_gold"].to_numpy().astype(np.float64) if "bpb_gold" in table.column_names else np.full(1, np.nan)
+        )
+        loss = None
+        if HIGHER_IS_BETTER[metric] and np.isfinite(bits).all():
+            loss = float(np.mean([bits[domains == at].mean() for at in range(len(names))]))
         given = [one for one in table["baseline"].to_pylist() if one is not None]
         baseline = float(np.mean(given)) if given else UNIFORM_BITS if metric.startswith("bits_per_byte@") else None
-        found[task] = (metric, float(np.mean(own)), baseline)
+        found[task] = (metric, float(np.mean(own)), baseline, loss)
     return found
 
 
@@ -226,6 +234,7 @@ def _score(row: Mapping[str, Any], place: str) -> Score:
         parameters=_float(row, "parameters", place),
         tokens=_float(row, "tokens", place),
         flops=_float(row, "flops", place),
+        loss=_float(row, "loss", place),
     )
 
 

@@ -1,7 +1,8 @@
 """The rows an evaluation leaves: one for every item, with what is needed to average, compare and look again.
 
 A task's score is the mean over its domains of the weighted mean of `value`: for bits per byte, weights are UTF-8 bytes, so
-that a domain's score is its nats over its bytes; for accuracy they are 1.
+that a domain's score is its nats over its bytes; for accuracy they are 1. Models kept on the way of a training leave the same
+rows, with the step they were trained for.
 """
 
 import pyarrow as pa
@@ -37,6 +38,13 @@ EVALUATION = pa.schema(
         pa.field("choice_alone_nats", pa.list_(pa.float64())),
         pa.field("formulation", pa.string()),  # cloze or letters
         pa.field("group", pa.string()),  # what the task compares within itself: a label, a period, a bin of counts
+        pa.field(
+            "passage", pa.string()
+        ),  # what several items ask about: they are drawn together where noise is estimated
         pa.field("extra", pa.map_(pa.string(), pa.float64())),  # other numbers of the item, by name
     ]
+)
+
+CURVE = EVALUATION.append(pa.field("step", pa.int64(), nullable=False)).append(
+    pa.field("tokens_seen", pa.int64(), nullable=False)
 )

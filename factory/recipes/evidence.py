@@ -1,17 +1,15 @@
-"""What the evaluated proxies of a recipe say, as plain data: comparisons, noise, tasks worth reading, transfer of decisions.
+"""What the evaluated proxies of a recipe say of two experiments, as plain data.
 
 Everything current counts, whatever scale it was made at: proxies of a scale the recipe named before are evidence, too. The
-same questions can be asked of files: leaderboards, evaluations of single runs, and tables of scores.
+same can be asked of files: leaderboards, and evaluations of single runs. What tasks are worth: `factory.recipes.signals`.
 """
 
 import glob
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,24 +17,17 @@ from factory.core.errors import FactoryError, InputError, suggest
 from factory.core.manifest import Manifest
 from factory.evaluation import compare as comparing
 from factory.evaluation.costs import Cost
-from factory.evaluation.decision_accuracy import transfer
-from factory.evaluation.early_signal import cards
-from factory.evaluation.noise import noise_floors
-from factory.evaluation.plain import plain
 from factory.evaluation.runs import Run
-from factory.evaluation.scaling import Fit, crossings, fit_law
-from factory.evaluation.scores import Score, finals, of_runs, read_scores
 from factory.evaluation.statistics import RESAMPLES
 from factory.evaluation.table import EVALUATION
 from factory.evaluation.tasks import HIGHER_IS_BETTER
 from factory.recipes.costs import proxy_cost
 from factory.recipes.lookup import Current
+from factory.recipes.steps.evaluations import final_answers
 from factory.recipes.steps.leaderboard import facts_of, split_by_contamination
 from factory.recipes.workspace import Workspace
 from factory.storage.parts import read_part
 
-LOSS = "training loss"
-POINTS = 20  # of a loss curve
 FILES = (".json", ".parquet")
 BOARD_BYTES = 256 << 20
 
@@ -55,7 +46,7 @@ def compare(
     names = [experiment.label for experiment in workspace.recipe.experiments]
     for name in (base, other):
         if name not in names:
-            raise FactoryError(f"No experiment is named '{name}'.{suggest(name, names)}")
+            raise InputError(f"No experiment is named '{name}'.{suggest(name, names)}")
     found = current or Current(workspace)
     runs = runs_of(workspace, found)
     chosen = _scale(workspace, runs, base, other, scale)
@@ -91,38 +82,6 @@ def is_file(name: str) -> bool:
     return path.endswith(FILES) or glob.has_magic(path) or os.path.isdir(path)
 
 
-def signal(workspace: Workspace | None, table: str | None = None, control: str | None = None) -> dict[str, Any]:
-    """For each task and scale the noise floor and the early-signal criteria: which tasks are worth reading."""
-    scores = _scores(workspace, table, losses=True)
-    floors = noise_floors(scores, control or (workspace.recipe.base if workspace is not None else None))
-    return {
-        "floors": plain(floors),
-        "cards": plain(cards(scores)),
-        "usable": sorted({one.task for one in floors if one.usable}),
-    }
-
-
-def transfers(workspace: Workspace | None, table: str | None = None, target: str | None = None) -> dict[str, Any]:
-    """What every smaller scale decides at the target's, by task, and what scaling laws expect there."""
-    scores = _scores(workspace, table, losses=False)
-    sizes = _sizes(scores)
-    if len(sizes) < 2:
-        raise FactoryError(
-            f"Decisions are carried from one scale to another, and all scores are of scale '{next(iter(sizes), '')}'. "
-            "Train the experiments at a second scale (proxy.scale), or give a table of scores with --table."
-        )
-    goal = target or max(sizes, key=lambda scale: sizes[scale])
-    if goal not in sizes:
-        raise FactoryError(f"No score is of scale '{goal}'.{suggest(goal, sizes)}")
-    rows = []
-    for task in sorted({one.task for one in scores}):
-        for scale in sorted(sizes, key=lambda name: (sizes[name], name)):
-            row = _transfer(scores, task, scale, goal) if scale != goal else None
-            if row is not None:
-                rows.append(row)
-    return {"target": goal, "rows": rows, "laws": _laws(scores, goal)}
-
-
 def runs_of(workspace: Workspace, current: Current) -> list[Run]:
     """Every current proxy that was trained and evaluated, of the recipe's experiments."""
     names = {experiment.label for experiment in workspace.recipe.experiments}
@@ -146,7 +105,8 @@ def place_of(proxy: Manifest) -> tuple[str, int]:
 
 
 def items_of(workspace: Workspace, evaluated: Manifest) -> pa.Table:
-    parts = [read_part(workspace.store, part) for part in evaluated.parts]
+    """What the finished model answered."""
+    parts = [read_part(workspace.store, part) for part in final_answers(evaluated)]
     return pa.concat_tables(parts, promote_options="default") if parts else EVALUATION.empty_table()
 
 
@@ -175,106 +135,6 @@ def _scale(workspace: Workspace, runs: Sequence[Run], base: str, other: str, ask
     if asked is None and own not in common and len(common) > 1:
         raise FactoryError(f"Both were trained at {', '.join(sorted(common))}. Say which with --scale.")
     return asked or (own if own in common else next(iter(common)))
-
-
-def _scores(workspace: Workspace | None, table: str | None, *, losses: bool) -> list[Score]:
-    if table is not None:
-        return read_scores(table)
-    assert workspace is not None
-    current = Current(workspace)
-    scores = of_runs(runs_of(workspace, current))
-    if losses:
-        scores += _loss_curves(current)
-    if not scores:
-        raise FactoryError(
-            f"No proxy of '{workspace.recipe.name}' has been evaluated yet. 'factory run' makes them, or give --table FILE."
-        )
-    return scores
-
-
-def _loss_curves(current: Current) -> list[Score]:
-    """The training loss along the way, in so many points; an untrained model's loss is what guessing gives."""
-    found = []
-    for proxy in current.of("proxies"):
-        record = proxy.notes["record"]
-        curve = [
-            (float(t), float(loss)) for _, t, loss in record["loss_curve"] if loss is not None and np.isfinite(loss)
-        ]
-        if not record["valid"] or not curve:
-            continue
-        scale, seed = place_of(proxy)
-        found += [
-            Score(
-                task=LOSS,
-                experiment=proxy.label,
-                scale=scale,
-                seed=seed,
-                step=float(piece[-1, 0]),
-                value=float(piece[:, 1].mean()),
-                higher_is_better=False,
-                baseline=record.get("first_loss"),
-                flops=record.get("flops"),
-            )
-            for piece in np.array_split(np.array(curve), min(len(curve), POINTS))
-        ]
-    return found
-
-
-def _sizes(scores: Sequence[Score]) -> dict[str, float]:
-    """How large each scale is: by compute, else by parameters."""
-    found: dict[str, float] = {}
-    for one in scores:
-        found[one.scale] = max(found.get(one.scale, 0.0), one.flops or one.parameters or 0.0)
-    return found
-
-
-def _transfer(scores: Sequence[Score], task: str, scale: str, goal: str) -> dict[str, Any] | None:
-    own = [one for one in scores if one.task == task]
-    names = sorted(
-        {one.experiment for one in own if one.scale == scale} & {one.experiment for one in own if one.scale == goal}
-    )
-    if len(names) < 2:
-        return None
-    proxy, target = finals(scores, task, scale, names), finals(scores, task, goal, names)
-    higher = own[0].higher_is_better
-    found = transfer(proxy, target, higher_is_better=higher, key=f"{task}/{scale}/{goal}")
-    return {"task": task, "scale": scale, "experiments": names, **plain(found)}
-
-
-def _laws(scores: Sequence[Score], goal: str) -> dict[str, Any]:
-    """For each task of which less is better, each experiment's law without the target, held against what was measured there."""
-    found: dict[str, Any] = {}
-    for task in sorted({one.task for one in scores if not one.higher_is_better}):
-        fits: dict[str, Fit] = {}
-        points: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        for name in sorted({one.experiment for one in scores if one.task == task}):
-            last: dict[tuple[str, int], Score] = {}
-            for one in scores:
-                if (one.task, one.experiment) == (task, name) and one.flops:
-                    last[(one.scale, one.seed)] = one
-            small = [one for (scale, _), one in last.items() if scale != goal]
-            large = [one for (scale, _), one in last.items() if scale == goal]
-            if not large or len({one.flops for one in small}) < 4:
-                continue
-            sizes = np.array([one.flops for one in small], dtype=float)
-            at = np.array([math.fsum(one.flops or 0.0 for one in large) / len(large)])
-            fits[name] = fit_law(sizes, np.array([one.value for one in small]), key=f"{task}/{name}")
-            points[name] = (np.array([sizes.min()]), at)
-            measured = math.fsum(one.value for one in large) / len(large)
-            predicted = float(fits[name].predict(at)[0])
-            found.setdefault(task, {"experiments": {}, "crossings": []})["experiments"][name] = {
-                "parameters": plain(fits[name].parameters),
-                "runs": fits[name].runs,
-                "alarm": fits[name].alarm,
-                "predicted": predicted,
-                "interval": plain(fits[name].interval(at)[0]),
-                "measured": measured,
-                "error": predicted / measured - 1,
-            }
-        if len(fits) > 1:
-            small_at, large_at = next(iter(points.values()))
-            found[task]["crossings"] = plain(crossings(fits, small_at, large_at))
-    return found
 
 
 # --- files

@@ -1,9 +1,10 @@
 """Checkpoints: a folder in Hugging Face layout that appears whole or not at all, and is believed only when its sums agree.
 
-`model.safetensors`, `config.json` and the tokenizer load with `AutoModelForCausalLM` and `AutoTokenizer` as they are.
-For resuming, `optimizer.safetensors` (moments, a running average where there is one, and the state of torch's generator,
-which no proxy draws from) and `state.json` stand beside them; the place in the data is the step. Nothing is pickled. Where
-a run is several processes, tensors are gathered whole, so that another number of processes can go on, and rank 0 writes.
+`model.safetensors`, `config.json` and the tokenizer load with `AutoModelForCausalLM` and `AutoTokenizer` as they are: what a
+run ends with and, where asked for, models of the way there. For resuming, `optimizer.safetensors` (moments, a running average
+where there is one, and the state of torch's generator, which no proxy draws from) and `state.json` stand beside them; the
+place in the data is the step. Nothing is pickled. Where a run is several processes, tensors are gathered whole, so that
+another number of processes can go on, and rank 0 writes.
 """
 
 import json
@@ -19,15 +20,18 @@ import xxhash
 from factory.core.errors import InputError
 from factory.training.averaging import Average
 from factory.training.distributed import gathered, scattered_like, world
+from factory.training.records import step_name
 from factory.training.tokenizer import Encoder
 
 SUMS = "checksums.json"
 KEPT = 2  # the last one, and the one before in case the last is damaged
 
 
-def save_model(directory: Path, model: Any, encoder: Encoder, files: Iterable[Path] = ()) -> None:
-    """Put a finished model at `directory`, whole or not at all, with these files beside it."""
-    weights = model_weights(model)
+def save_model(
+    directory: Path, model: Any, encoder: Encoder, files: Iterable[Path] = (), average: Average | None = None
+) -> None:
+    """Put a model at `directory`, whole or not at all, with these files beside it: its weights, or their average so far."""
+    weights = model_weights(model) if average is None else average.tensors()
     if world()[0] != 0:
         return
     temporary = _begin(directory)
@@ -55,7 +59,7 @@ def save_checkpoint(
     """Put model, optimizer, average and state at `root/step-N`, and drop all but the last two checkpoints."""
     import torch
 
-    final = root / f"step-{state['step']:010d}"
+    final = root / step_name(state["step"])
     weights, kept = model_weights(model), {"generator": torch.get_rng_state()}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state[parameter].items():
@@ -75,11 +79,18 @@ def save_checkpoint(
     return final
 
 
-def find_checkpoint(root: Path) -> tuple[Path | None, list[str]]:
-    """The last checkpoint that is whole, and what is wrong with the later ones."""
+def find_checkpoint(root: Path, kept: Iterable[Path] = ()) -> tuple[Path | None, list[str]]:
+    """The last checkpoint that is whole, and what is wrong with the later ones.
+
+    `kept` are models that the run leaves on its way: a checkpoint after one that is not whole cannot be gone on from, since
+    nobody would make that model again.
+    """
     problems: list[str] = []
     for path in _checkpoints(root):
         problem = _damage(path)
+        for model in kept:
+            if problem is None and model.name <= path.name and (lost := _damage(model)) is not None:
+                problem = f"the model kept at {model.name}: {lost}"
         if problem is None:
             return path, problems
         problems.append(f"{path.name}: {problem}")

@@ -1,6 +1,7 @@
 """Training one proxy: a data order, a scale and a seed in; a model in Hugging Face layout and a record out.
 
-`out_dir` is the run's own: `checkpoints/` while it runs, then `model/` and, last, `record.json`. Called again it goes on
+`out_dir` is the run's own: `checkpoints/` while it runs and `kept/` for models of the way, where they are asked for, then
+`model/` and, last, `record.json`. Called again it goes on
 from its last whole checkpoint, or returns the record. What the record says apart from `MEASURED` follows from the
 arguments alone (to the bit on a CPU with the same number of threads and processes). In a run of several processes each
 calls this with the same arguments; rank 0 writes.
@@ -38,7 +39,7 @@ from factory.training.model import (
     scale_of,
 )
 from factory.training.order import Order
-from factory.training.records import check_same_run, finished_record, write_json
+from factory.training.records import check_same_run, finished_record, kept_steps, step_name, write_json
 from factory.training.scales import Scale
 from factory.training.schedule import annealed_steps, check_steps, learning_rate
 from factory.training.tokenizer import Encoder
@@ -57,8 +58,10 @@ MEASURED = (
     "device",
     "threads",
     "processes",
+    "torch",
 )
 FINAL_SHARE = 0.1
+KEPT = "kept"  # the folder of the models that a run keeps of its way
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -73,6 +76,7 @@ def train_proxy(
     eos: bool = True,
     init: str | Path | None = None,
     average: int = 1,
+    checkpoints: int = 1,
     precision: Precision = "float32",
     machine: Machine | None = None,
     report: Report | None = None,
@@ -80,7 +84,8 @@ def train_proxy(
     """Train, or go on training, and return the record; `valid` is false, with a `reason`, where the loss broke down.
 
     `init` is a checkpoint in Hugging Face layout whose weights, and shape, the run starts from (moments are fresh);
-    `average` the number of snapshots whose average is the model.
+    `average` the number of snapshots whose average is the model; of `checkpoints` evenly spaced models, all but the last
+    lie in `kept/`.
     """
     out, machine = Path(out_dir), machine or Machine()
     out.mkdir(parents=True, exist_ok=True)
@@ -91,6 +96,7 @@ def train_proxy(
         scale = scale_of(read_config(init), scale)
     check_steps(scale, order.steps, order.tokens)
     snapshots = _snapshots(scale, order.steps, average)
+    on_the_way = _kept(order.steps, checkpoints, average)
     if precision not in PRECISIONS:
         raise FactoryError(f"proxy: precision '{precision}' is not one of {', '.join(PRECISIONS)}.")
     device = choose_device(machine.device)
@@ -104,6 +110,7 @@ def train_proxy(
             "init": None if start is None else digest_weights(model_weights(start)),
             "average": average,
             "precision": precision,
+            **({"checkpoints": checkpoints} if checkpoints > 1 else {}),
         }
         finished = finished_record(out, spec)
         if finished is not None:
@@ -112,8 +119,16 @@ def train_proxy(
         _place(model, machine, device, precision)
         optimizer = make_optimizer(model, scale)
         mean = Average(model, decay=scale.ema, at=snapshots) if scale.ema or snapshots else None
-        progress = _resume(out / "checkpoints", spec, model, optimizer, mean, report)
+        folders = [out / KEPT / step_name(step) for step in on_the_way]
+        progress = _resume(out / "checkpoints", folders, spec, model, optimizer, mean, report)
         annealed = frozenset(annealed_steps(scale, order.steps)[:-1])
+
+        def keep(step: int) -> None:
+            if step in annealed:
+                save_weights(_annealed(out, step), model)
+            if step in on_the_way:
+                save_model(out / KEPT / step_name(step), model, encoder, average=mean if scale.ema else None)
+
         reason = train(
             model,
             optimizer,
@@ -126,7 +141,7 @@ def train_proxy(
             average=mean,
             save=lambda done: _save(out / "checkpoints", model, encoder, optimizer, mean, done, spec),
             save_every=machine.checkpoint_every,
-            anneal=lambda step: save_weights(_annealed(out, step), model) if step in annealed else None,
+            keep=keep,
             report=report,
         )
         record = {
@@ -136,12 +151,14 @@ def train_proxy(
             "seed": seed,
             **_results(progress, scale, encoder.vocabulary, order),
             "average": {"snapshots_after": snapshots, "ema": scale.ema},
+            **({"kept_after": on_the_way} if on_the_way else {}),
             "optimizer": "fresh",  # moments never come from the model a run starts from
             "model_digest": None,
             "spec": spec,
             "device": device,
             "threads": machine.threads,
             "processes": world()[1],
+            "torch": torch_release(),
             **_measured(progress, scale, encoder.vocabulary, order, machine, device),
         }
         if reason is None:
@@ -169,6 +186,13 @@ def choose_device(asked: str) -> str:
             f"proxy: device '{asked}' asked, and torch {torch.__version__} finds no CUDA. Use device auto or cpu."
         )
     return asked
+
+
+def torch_release() -> str:
+    """The library that computes a run: another release may give other last bits."""
+    import torch
+
+    return str(torch.__version__)
 
 
 def check_tokens(file: TokenFile, encoder: Encoder) -> None:
@@ -210,6 +234,7 @@ def _new_model(scale: Scale, encoder: Encoder, order: Order, seed: int) -> Any:
 def _place(model: Any, machine: Machine, device: str, precision: str) -> None:
     model.recompute = machine.recompute
     model.to(device)
+    model.compiled = machine.compile
     if machine.compile:
         for block in model.model.layers:  # alike, so that they are compiled once
             block.compile()
@@ -221,10 +246,26 @@ def _annealed(out: Path, step: int) -> Path:
     return out / "annealed" / f"annealed-{step:010d}.safetensors"
 
 
+def _kept(steps: int, checkpoints: int, average: int) -> list[int]:
+    """After which steps models of the way are kept."""
+    if checkpoints > 1 and average > 1:
+        raise FactoryError(
+            f"proxy: checkpoints {checkpoints} with average {average}: the last model would be an average and those before it "
+            "not, which no curve may join. Leave one out, or take overrides: {ema: 0.99}, which averages all of them."
+        )
+    return kept_steps(steps, checkpoints)[:-1]
+
+
 def _resume(
-    root: Path, spec: dict[str, Any], model: Any, optimizer: Any, average: Average | None, report: Report | None
+    root: Path,
+    kept: list[Path],
+    spec: dict[str, Any],
+    model: Any,
+    optimizer: Any,
+    average: Average | None,
+    report: Report | None,
 ) -> Progress:
-    path, problems = find_checkpoint(root)
+    path, problems = find_checkpoint(root, kept)
     if report is not None:
         for problem in problems:
             report({"event": "checkpoint_damaged", "problem": problem})
