@@ -11,7 +11,7 @@ import pyarrow as pa
 from factory.core.errors import InputError, suggest
 from factory.core.manifest import Manifest, Part
 from factory.core.schema import DOCUMENT
-from factory.recipes.token_export import opened_order, training_plan
+from factory.recipes.token_export import opened_order, read_by, training_plan
 from factory.recipes.workspace import Workspace
 from factory.storage.parts import read_part
 
@@ -32,8 +32,9 @@ def batch(
         raise InputError(f"No experiment is named '{label}'.{suggest(label, known)}")
     if (step is None) == (token is None):
         raise InputError("A step or a token is meant: give --step N or --token N.")
-    tokens = workspace.need("tokens", label)
-    plan = training_plan(workspace, workspace.recipe.experiment(label), tokens, seed)
+    experiment = workspace.recipe.experiment(label)
+    tokens = read_by(workspace, experiment, seed)
+    plan = training_plan(workspace, experiment, tokens, seed)
     parts = {part.name: part.to_json() for part in tokens.parts}
     with opened_order(workspace.store, {"plan": plan, "parts": parts}) as order:
         whole = {"experiment": label, "seed": seed, "steps": order.steps, "tokens": order.tokens}

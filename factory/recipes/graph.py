@@ -9,6 +9,7 @@ from factory.core.errors import InputError
 from factory.core.fingerprint import fingerprint
 from factory.core.links import LINK_COLUMNS
 from factory.core.manifest import dataset_name
+from factory.evaluation.tasks import LongTail
 from factory.recipes.inputs import Inputs
 from factory.recipes.recipe import (
     Experiment,
@@ -48,11 +49,15 @@ KINDS = (
 # Raised when a step itself (not a stage) would make something else of the same inputs.
 STEP_VERSIONS = {
     **dict.fromkeys(KINDS, 1),
-    **dict.fromkeys(("scores", "keys", "encodings", "decisions", "links", "proxies", "evaluations", "leaderboard"), 2),
+    **dict.fromkeys(("scores", "keys", "encodings", "decisions", "links"), 2),
+    "proxies": 3,
+    "evaluations": 3,
+    "leaderboard": 3,
 }
 TRIAL_STEPS = ("proxies", "evaluations")  # what a trial of a search goes through
 COLUMN_KINDS = ("scores", "keys", "encodings")
 CONTAMINATION = "contamination"  # the scorer that looks for items of benchmarks
+SUPPORT = "support"  # the scorer that looks for what their questions and answers speak of
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,7 @@ def build_graph(recipe: Recipe, inputs: Inputs) -> dict[str, Node]:
             nodes.append(builder.selected(experiment))
             nodes += builder.mixed(experiment, experiment.mixture, recipe.tokenizer)
             nodes += builder.judged(experiment, experiment.mixture)
-        pooled = dict.fromkeys(search.experiment for search in recipe.searches)
-        nodes += [builder.pool(recipe.experiment(label), recipe.tokenizer) for label in pooled]
+        nodes += [builder.pool(recipe.experiment(label), recipe.tokenizer) for label in recipe.pools]
         nodes += [builder.searched(search) for search in recipe.searches]
     else:
         nodes += [builder.selected(experiment) for experiment in recipe.experiments if experiment.selection is not None]
@@ -161,10 +165,24 @@ def pin_use(use: Use, folder: str) -> dict[str, dict[str, str]]:
 
 def asked_in(recipe: Recipe) -> list[Use]:
     """The scorers that look for items of the recipe's own evaluation tasks: those that read the same files."""
-    scorers = [use for use in recipe.scorers if use.stage.name == CONTAMINATION]
-    if not scorers or not recipe.evaluate:
+    return _reading(recipe, CONTAMINATION, recipe.evaluate)
+
+
+def counted_in(recipe: Recipe) -> list[Use]:
+    """The scorers that count how many documents support the items of evaluation tasks which name no counts of their own."""
+    return _reading(recipe, SUPPORT, [task for task in recipe.evaluate if asks_for_counts(task)])
+
+
+def asks_for_counts(task: Task) -> bool:
+    return isinstance(task.config, LongTail) and task.config.counts is None
+
+
+def _reading(recipe: Recipe, stage: str, asked: Sequence[Task]) -> list[Use]:
+    """The scorers of this stage that read a file which one of the tasks reads, too."""
+    scorers = [use for use in recipe.scorers if use.stage.name == stage]
+    if not scorers or not asked:
         return []
-    tasks = set(pin_files([task.config.uri for task in recipe.evaluate], recipe.folder).values())
+    tasks = set(pin_files([task.config.uri for task in asked], recipe.folder).values())
     pinned = {use.label: pin_use(use, recipe.folder) for use in scorers}
     return [
         use
@@ -405,7 +423,7 @@ class _Builder:
         return spec
 
     def pool(self, experiment: Experiment, settings: Tokenizer) -> Node:
-        """What the trials of searches read: every document an experiment selects, once; mixtures are plans over it."""
+        """What trainings read that draw their own documents: every one selected, once; mixtures are plans over it."""
         pool = self.tokenised("pools", experiment.label, settings, (dataset_name("selection", experiment.label, ""),))
         if experiment.packing is None:
             return pool
@@ -431,7 +449,8 @@ class _Builder:
             **({"match_repetition": True} if search.match_repetition else {}),
             "tasks": self.tasks(asked),
         }
-        upstream = [dataset_name("pools", search.experiment, ""), dataset_name("models", "tokenizer", "")]
+        pool = dataset_name("pools", self.recipe.pool_of(search.experiment), "")
+        upstream = [pool, dataset_name("models", "tokenizer", "")]
         upstream.append(dataset_name("selection", search.experiment, ""))
         files = {**self.pinned_tasks(asked), **self.init_files(proxy)}
         return Node("searches", search.label, "", spec, tuple(upstream), tuple(upstream[:2]), files)
@@ -473,18 +492,25 @@ class _Builder:
         scorers = asked_in(self.recipe)
         known = [dataset_name("scores", use.label, snapshot) for use in scorers for snapshot in self.inputs]
         known += [dataset_name("selection", label, "")] if scorers else []
+        counted = [dataset_name("scores", use.label, one) for use in counted_in(self.recipe) for one in self.inputs]
         for seed in range(proxy.seeds):
             partition = f"{proxy.scale}-{seed}"
             spec = {
                 **self.trained_spec(experiment, budget),
                 "seed": [self.recipe.seed, seed],
+                **({"checkpoints": proxy.checkpoints} if proxy.checkpoints > 1 else {}),
                 **self.laid_out(experiment),
             }
             models = [tokenizer]
             if proxy.init_experiment is not None:
                 models.append(self.proxy_name(proxy, proxy.init_experiment, seed))
+            read = (tokens, *models)
+            if proxy.redraw and seed:  # the first seed reads what the experiment's tokens are
+                spec["documents"] = "by seed"
+                models.append(dataset_name("mixture", label, ""))
+                read = (dataset_name("pools", self.recipe.pool_of(label), ""), *models)
             files = self.init_files(proxy)
-            trained = Node("proxies", label, partition, spec, (tokens, *models), tuple(models), files)
+            trained = Node("proxies", label, partition, spec, read, tuple(models), files)
             nodes.append(trained)
             if tasks:
                 judged = Node(
@@ -493,11 +519,15 @@ class _Builder:
                     partition,
                     # With the content of their files: answers are kept by model below what was asked.
                     {"tasks": tasks, "files": pinned},
-                    (trained.name, tokenizer, *known),
+                    tuple(dict.fromkeys((trained.name, tokenizer, *known, *counted, *self.plan_of(read, counted)))),
                     files=pinned,
                 )
                 nodes.append(judged)
         return nodes
+
+    def plan_of(self, read: Sequence[str], counted: Sequence[str]) -> list[str]:
+        """The datasets that say which documents a training reads, where the support of items is counted in them."""
+        return [name for name in read if name.split("/")[0] in ("tokens", "pools", "mixture")] if counted else []
 
     def leaderboard(self) -> Node:
         proxy = self.recipe.proxy

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from factory.core.config import Config
 from factory.core.links import LINK_COLUMNS
@@ -177,6 +177,8 @@ class Proxy(Settings):
 
     `init` is a checkpoint in Hugging Face layout to go on from (a path), or `experiment:LABEL`, whose proxy of the same seed
     is meant. `average` checkpoints at the end are averaged. `usd_per_hour` is what a machine costs; it changes no result.
+    `checkpoints` models of each training are kept and evaluated, evenly spaced over its steps; the last is the finished one.
+    With `redraw`, every seed draws the documents of its domains anew, so that the spread over seeds contains their luck.
     """
 
     scale: str = "nano"
@@ -184,10 +186,21 @@ class Proxy(Settings):
     overrides: Mapping[str, float | int | str] = Field(default_factory=dict)
     init: str | None = Field(default=None, min_length=1)
     average: int = Field(default=1, ge=1, le=100)
+    checkpoints: int = Field(default=1, ge=1, le=100)
+    redraw: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
     processes: int = Field(default=1, ge=1, le=1024)
     usd_per_hour: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     machine: MachineOptions = MachineOptions()
+
+    @model_validator(mode="after")
+    def _joins_like_with_like(self) -> "Proxy":
+        if self.checkpoints > 1 and self.average > 1:
+            raise ValueError(
+                "checkpoints with average: the last model would be an average and those before it not, which no curve may join. "
+                "Leave one out, or take overrides: {ema: 0.99}, which averages all of them"
+            )
+        return self
 
     @property
     def init_experiment(self) -> str | None:
@@ -214,6 +227,15 @@ class Experiment(Settings):
     phases: tuple[Phase, ...] = ()  # none: one phase with the mixture
     conditioning: Conditioning | None = None
     proxy: Proxy = Proxy()
+
+    def selects_like(self, other: "Experiment") -> bool:
+        """Whether both keep the same documents, in the same domains, and lay them out alike."""
+
+        def chosen(one: Experiment) -> tuple[Any, ...]:
+            by = None if one.mixture is None else (one.mixture.by, one.mixture.best_first)
+            return one.rules, one.selection, one.packing, by
+
+        return chosen(self) == chosen(other)
 
     @property
     def searches(self) -> list[str]:
@@ -265,6 +287,20 @@ class Recipe(Settings):
 
     def experiment(self, label: str) -> Experiment:
         return next(experiment for experiment in self.experiments if experiment.label == label)
+
+    @property
+    def pools(self) -> list[str]:
+        """The experiments whose selection is written once as tokens, for trainings that each draw documents of their own."""
+        draws = [
+            experiment for experiment in self.experiments if experiment.proxy.redraw and experiment.proxy.seeds > 1
+        ]
+        labels = [*(search.experiment for search in self.searches), *(experiment.label for experiment in draws)]
+        return list(dict.fromkeys(self.pool_of(label) for label in labels))
+
+    def pool_of(self, label: str) -> str:
+        """The experiment under whose name what this one selects is written: the first that selects alike."""
+        wanted = self.experiment(label)
+        return next(other.label for other in self.experiments if other.selects_like(wanted))
 
     def search(self, label: str) -> Search:
         return next(search for search in self.searches if search.label == label)

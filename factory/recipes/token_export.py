@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from factory.core.errors import FactoryError, IntegrityError, suggest
+from factory.core.errors import FactoryError, InputError, IntegrityError, suggest
 from factory.core.fingerprint import fingerprint
 from factory.core.manifest import Manifest, Part
 from factory.core.mixture import numbered_copies
@@ -26,8 +26,7 @@ from factory.core.seeds import seed_for
 from factory.execution.tasks import Context, Payload, Task
 from factory.recipes.recipe import Experiment
 from factory.recipes.scale import proxy_scale
-from factory.recipes.steps.proxies import LAID_OUT
-from factory.recipes.steps.tokens import read_index
+from factory.recipes.steps.proxies import LAID_OUT, training_index
 from factory.recipes.workspace import Workspace
 from factory.storage.parts import read_part
 from factory.storage.store import TEMPORARY, Store
@@ -62,15 +61,15 @@ def export_tokens(
     """
     known = [item.label for item in workspace.recipe.experiments]
     if experiment not in known:
-        raise FactoryError(f"No experiment is named '{experiment}'.{suggest(experiment, known)}")
+        raise InputError(f"No experiment is named '{experiment}'.{suggest(experiment, known)}")
     asked = workspace.recipe.experiment(experiment)
     if form not in FORMATS:
-        raise FactoryError(f"No format of tokens is named '{form}'.{suggest(form, FORMATS)}")
+        raise InputError(f"No format of tokens is named '{form}'.{suggest(form, FORMATS)}")
     if repeat and packed:
         raise FactoryError("export: packed sequences hold every document as often as it is read. Leave --repeat out.")
     if shard_tokens < 1:
         raise FactoryError(f"export: shards of {shard_tokens:,} tokens asked; 1 or more are possible.")
-    manifest = workspace.need("tokens", experiment)
+    manifest = read_by(workspace, asked, seed) if packed else workspace.need("tokens", experiment)
     source: dict[str, Any] = {
         "store": workspace.store.url,
         "parts": {part.name: part.to_json() for part in manifest.parts},
@@ -290,8 +289,21 @@ def _read_runs(streams: Mapping[str, BinaryIO], rows: pa.Table, dtype: np.dtype[
     return np.concatenate(pieces)
 
 
+def read_by(workspace: Workspace, experiment: Experiment, seed: int) -> Manifest:
+    """The dataset the experiment's proxy of this seed reads: the experiment's tokens, or a pool it draws documents from."""
+    if experiment.proxy.redraw and 0 < seed < experiment.proxy.seeds:
+        return workspace.need("pools", workspace.recipe.pool_of(experiment.label))
+    return workspace.need("tokens", experiment.label)
+
+
+def _drawn(workspace: Workspace, experiment: Experiment, spec: Mapping[str, Any]) -> dict[str, Any]:
+    if "documents" not in spec:
+        return {"epochs": None}
+    return {"epochs": workspace.need("mixture", experiment.label).notes["epochs"], "seen": None}
+
+
 def training_plan(workspace: Workspace, experiment: Experiment, manifest: Manifest, seed: int) -> dict[str, Any]:
-    """What decides the training order of the experiment's proxy of this seed, as plain data."""
+    """What decides the training order of the experiment's proxy of this seed, as plain data; `manifest` is what it reads."""
     scale = proxy_scale(experiment.proxy)
     name = f"proxies/{experiment.label}@{experiment.proxy.scale}-{seed}"
     if name not in workspace.graph:
@@ -309,6 +321,7 @@ def training_plan(workspace: Workspace, experiment: Experiment, manifest: Manife
         },
         "scale": asdict(scale),
         "seed": list(spec["seed"]),
+        **_drawn(workspace, experiment, spec),
         "budget": int(spec["tokens"]) - scale.context,
         "masks": bool(laid_out),
     }
@@ -321,7 +334,7 @@ def opened_order(store: Store, source: Mapping[str, Any]) -> Iterator[Any]:
 
     plan, parts = source["plan"], source["parts"]
     paths = [part["path"] for name, part in parts.items() if name.endswith((".bin", ".idx"))]
-    index = read_index(store, parts, plan["spec"])
+    index = training_index(store, parts, plan["spec"], plan)
     run_seed, number = plan["seed"]
     with store.as_local(*paths) as local:
         prefix = next(path for path in local if path.endswith(".bin")).removesuffix(".bin")

@@ -3,65 +3,65 @@
 Where a scorer of contamination looks for the items of a task, each row says whether its item is `dirty`: found, by the
 scorer's rule, in a document the experiment keeps; null where the item cannot be tested. Where the recipe cuts what that
 scorer found out of the texts, nothing of it is trained on. What a proxy answered is kept apart from that, so that another
-rule asks no model again.
+rule asks no model again; and so is how many documents support an item (`factory.recipes.steps.supported`).
+
+Models kept on the way of a training are asked the same, and their answers are parts beside the finished model's
+(`final_answers`, `kept_answers`): learning curves. What judges experiments reads the finished models alone.
 """
 
 import json
 import os
-import posixpath
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from factory.core.errors import InputError
+from factory.core.errors import FactoryError, InputError
 from factory.core.fingerprint import canonical_json, fingerprint
-from factory.core.manifest import Part
-from factory.core.registry import find_stage
-from factory.evaluation.table import EVALUATION
+from factory.core.manifest import Manifest, Part
+from factory.evaluation.table import CURVE, EVALUATION
 from factory.evaluation.tasks import TaskSettings, find_task
 from factory.execution.tasks import Context, Payload, Task
 from factory.recipes.graph import CONTAMINATION, column_owners
 from factory.recipes.recipe import Recipe
 from factory.recipes.recipe import Task as AskedTask
-from factory.recipes.references import content_hash, make_stage, matching_files, open_file, pin_files
-from factory.recipes.steps.proxies import RECORD
+from factory.recipes.references import matching_files, open_file, pin_files
+from factory.recipes.steps.items import file_hashes, item_places, load_items
+from factory.recipes.steps.proxies import kept_models, model_files
+from factory.recipes.steps.supported import counting
 from factory.recipes.work import Bench, Made, Work
-from factory.stages.scorers.contamination import Index, Settings, build
 from factory.storage.parts import find_part, read_part, write_part
 from factory.storage.store import Store
+from factory.training.records import step_name
 
 
-def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
+def make_all(bench: Bench, works: list[Work]) -> dict[str, Made | FactoryError]:
     """Evaluated proxies, one task each; a proxy whose training broke down has nothing to evaluate."""
-    tasks, made, answered = [], {}, dict[str, Part]()
+    tasks, made, found = [], {}, dict[str, dict[int | None, Part]]()
     for work in works:
         proxy = work.one("proxies")
         if not proxy.notes["record"]["valid"]:
             made[work.node.name] = Made((), notes={"invalid": proxy.notes["record"]["reason"]})
             continue
-        assert bench.recipe.tokenizer is not None  # proxies have one
-        found = find_part(bench.store, work.folder, proxy.digest)
-        if found is not None and "about" in found.notes:
-            answered[work.node.name] = found
-            continue
-        payload = {
-            "store": bench.store.url,
-            "folder": work.folder,
-            "name": proxy.digest,
-            "checkpoint": [part.path for part in proxy.parts if part.name != RECORD],
-            "tasks": task_settings(bench.recipe.evaluate),
-            "inputs": bench.recipe.folder,
-            "pinned": dict(work.node.files),
-            "start": "bos" if bench.recipe.tokenizer.bos else "eos",
-        }
-        tasks.append(Task(work.node.name, f"{__name__}:make", payload))
-    results = bench.run_tasks("evaluate", tasks, unit="proxies")
-    answered.update({task.name: Part.from_json(results[task.name]["part"]) for task in tasks})
+        found[work.node.name] = {}
+        for payload in _payloads(bench, work, proxy):
+            part = find_part(bench.store, work.folder, payload["name"])
+            step = payload.get("step")
+            if part is not None and "about" in part.notes:
+                found[work.node.name][step] = part
+            else:
+                name = work.node.name if step is None else f"{work.node.name} {step_name(step)}"
+                tasks.append(Task(name, f"{__name__}:make", {**payload, "node": work.node.name}))
+    failed: dict[str, FactoryError] = {}
+    results = bench.run_tasks("evaluate", tasks, unit="models", failed=failed)
+    lost = {task.payload["node"]: failed[task.name] for task in tasks if task.name in failed}
+    for task in tasks:
+        if task.name in results:
+            found[task.payload["node"]][task.payload.get("step")] = Part.from_json(results[task.name]["part"])
+    found = {name: parts for name, parts in found.items() if name not in lost}
+    answered = {name: parts[None] for name, parts in found.items()}
     notes = {name: {"items": part.rows, **part.notes["about"]} for name, part in answered.items()}
     asked = [_flagging(bench, work, answered[work.node.name]) for work in works if work.node.name in answered]
     flagged = bench.run_tasks("contaminated items", [task for task in asked if task is not None], unit="proxies")
@@ -69,8 +69,46 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
         if name in flagged:
             part = Part.from_json(flagged[name]["part"])
             notes[name]["contaminated"] = part.notes["contaminated"]
-        made[name] = Made((part,), notes=notes[name])
-    return made
+        on_the_way = [
+            own for step, own in sorted(found[name].items(), key=lambda item: item[0] or 0) if step is not None
+        ]
+        made[name] = Made((part, *on_the_way), notes=notes[name])
+    counts = [counting(bench, work, made[work.node.name].parts) for work in works if work.node.name in answered]
+    supported = bench.run_tasks("support of items", [task for task in counts if task is not None], unit="proxies")
+    for name, told in supported.items():
+        asked_of = notes[name]["tasks"]
+        notes[name]["tasks"] = {label: {**about, **told["about"].get(label, {})} for label, about in asked_of.items()}
+        made[name] = Made(tuple(Part.from_json(part) for part in told["parts"]), notes=notes[name])
+    return {**made, **lost}
+
+
+def final_answers(evaluated: Manifest) -> list[Part]:
+    """What the finished model answered; none where its training broke down."""
+    return [part for part in evaluated.parts if "step" not in part.notes]
+
+
+def kept_answers(evaluated: Manifest) -> list[Part]:
+    """What the models kept on the way answered, in the order of their steps, which their notes name."""
+    return [part for part in evaluated.parts if "step" in part.notes]
+
+
+def _payloads(bench: Bench, work: Work, proxy: Manifest) -> Iterator[dict[str, Any]]:
+    """What `make` is told of the finished model, and of each that was kept on the way."""
+    assert bench.recipe.tokenizer is not None  # proxies have one
+    shared = {
+        "store": bench.store.url,
+        "folder": work.folder,
+        "tasks": task_settings(bench.recipe.evaluate),
+        "inputs": bench.recipe.folder,
+        "pinned": dict(work.node.files),
+        "start": "bos" if bench.recipe.tokenizer.bos else "eos",
+    }
+    yield {**shared, "name": proxy.digest, "checkpoint": [part.path for part in model_files(proxy)]}
+    record = proxy.notes["record"]
+    for step, parts in kept_models(proxy).items():
+        own = {"step": step, "tokens_seen": step * (record["tokens_seen"] // record["steps_done"])}
+        name = f"{proxy.digest}-{step_name(step)}"
+        yield {**shared, **own, "name": name, "checkpoint": [part.path for part in parts]}
 
 
 def task_settings(tasks: Iterable[AskedTask]) -> dict[str, Any]:
@@ -78,7 +116,7 @@ def task_settings(tasks: Iterable[AskedTask]) -> dict[str, Any]:
 
 
 def make(payload: Payload, context: Context) -> dict[str, Any]:
-    """Task: one proxy on all tasks."""
+    """Task: one model on all tasks."""
     from factory.evaluation.evaluate import evaluate
 
     store = Store(payload["store"])
@@ -94,16 +132,16 @@ def make(payload: Payload, context: Context) -> dict[str, Any]:
             start=payload["start"],
         )
     about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    batches = table.replace_schema_metadata(None).combine_chunks().to_batches()
-    part = write_part(
-        store,
-        payload["folder"],
-        payload["name"],
-        EVALUATION,
-        batches,
-        ids="",
-        notes=lambda: {"rows": table.num_rows, "about": _about(about)},
-    )
+    table = table.replace_schema_metadata(None)
+    notes = {"rows": table.num_rows, "about": _about(about)}
+    schema = EVALUATION
+    if "step" in payload:
+        schema, own = CURVE, {name: payload[name] for name in ("step", "tokens_seen")}
+        for name, value in own.items():
+            table = table.append_column(CURVE.field(name), pa.repeat(pa.scalar(value, pa.int64()), table.num_rows))
+        notes |= own
+    batches = table.combine_chunks().to_batches()
+    part = write_part(store, payload["folder"], payload["name"], schema, batches, ids="", notes=lambda: notes)
     return {"part": part.to_json()}
 
 
@@ -174,14 +212,14 @@ def flag(payload: Payload, context: Context) -> dict[str, Any]:
     kept = _kept_rows(store, [Part.from_json(part) for part in payload["selection"]])
     seen: dict[tuple[str, int], bool] = {}  # by the content of the file and the line
     for label, spec in payload["scorers"].items():
-        index = _index(canonical_json(spec), payload["inputs"])
+        index = load_items(canonical_json(spec), payload["inputs"])
         places = item_places(index, spec["files"])
         scored = [] if label in payload["cut"] else payload["scores"][label]
         dirty = _dirty_items(store, [Part.from_json(part) for part in scored], kept)
         for number, place in enumerate(places):
             if place is not None and not index.untested[number]:
                 seen[place] = seen.get(place, False) or number in dirty
-    hashes = {label: _file_hashes(uri, payload["inputs"]) for label, uri in payload["tasks"].items()}
+    hashes = {label: file_hashes(uri, payload["inputs"]) for label, uri in payload["tasks"].items()}
     table = read_part(store, Part.from_json(payload["answered"]))
     flags = []
     for task, item in zip(table.column("task").to_pylist(), table.column("item").to_pylist(), strict=True):
@@ -193,33 +231,6 @@ def flag(payload: Payload, context: Context) -> dict[str, Any]:
     batches = table.combine_chunks().to_batches()
     part = write_part(store, payload["folder"], payload["name"], FLAGGED, batches, ids="", notes=lambda: notes)
     return {"part": part.to_json()}
-
-
-@lru_cache(maxsize=4)
-def _index(spec_json: str, inputs: str) -> Index:
-    """The items of a scorer's benchmarks, as they were pinned."""
-    spec = json.loads(spec_json)
-    made: list[Index] = []
-
-    def keep(config: Settings, files: Any) -> None:
-        made.append(build(config, files))
-
-    stage = replace(find_stage("scorer", CONTAMINATION), make=keep)
-    make_stage(stage, stage.config(**spec["settings"]), pinned=spec["files"], folder=inputs)
-    return made[0]
-
-
-def item_places(index: Index, pinned: Mapping[str, Mapping[str, str]]) -> list[tuple[str, int] | None]:
-    """The content hash of the file and the line of each item; None for one given in the settings."""
-    places: list[tuple[str, int] | None] = []
-    for item in index.items:
-        uri = index.config.benchmarks[item.task].uri
-        if uri is None:
-            places.append(None)
-            continue
-        names = pinned[uri]
-        places.append((names[item.file] if item.file else next(iter(names.values())), item.line))
-    return places
 
 
 def _kept_rows(store: Store, parts: Iterable[Part]) -> dict[str, Any]:
@@ -242,10 +253,3 @@ def _dirty_items(store: Store, parts: Iterable[Part], kept: Mapping[str, Any]) -
         lists = read_part(store, part, ["found"]).column("found").take(pa.array(kept[part.name]))
         found.update(pc.unique(lists.combine_chunks().flatten()).to_pylist())
     return found
-
-
-def _file_hashes(uri: str, inputs: str) -> dict[str, str]:
-    """The content hash of each file of a task, by the name its items bear (see `factory.evaluation.records`)."""
-    paths = matching_files(uri, inputs)
-    folder = posixpath.commonpath([posixpath.dirname(path) for path in paths])
-    return {posixpath.relpath(path, folder) if folder else path: content_hash(path) for path in paths}

@@ -2,24 +2,32 @@
 
 A task of which an experiment trained on items (see `factory.recipes.steps.evaluations`) is scored twice more, the same for
 all experiments: `<task>.clean` on the items none of them trained on, and `<task>.dirty` on those that one of them did.
+
+Runs that could not be made are listed as failed, with the reason, and the others are compared: without them it is another
+dataset than with them, so it is made again when they are there. Without a run of the base there is nothing to compare with.
 """
 
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from factory.core.fingerprint import digest_all
-from factory.core.manifest import Manifest
-from factory.evaluation.leaderboard import FACTS, leaderboard
-from factory.evaluation.runs import Run
+from factory.core.manifest import Manifest, dataset_name
+from factory.evaluation.leaderboard import FACTS, MACHINE, leaderboard
+from factory.evaluation.runs import Invalid, Run
 from factory.evaluation.table import EVALUATION
+from factory.recipes.failures import Failure
+from factory.recipes.recipe import Experiment, Recipe
+from factory.recipes.steps.evaluations import final_answers
 from factory.recipes.work import Bench, Made, Work
 from factory.storage.parts import read_part, write_file, write_part
+
+Told = TypeVar("Told")
 
 DIRTY = "dirty_items"  # share of the items that can be tested
 ROWS = pa.schema(
@@ -60,8 +68,11 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
 
 
 def _make(bench: Bench, work: Work) -> Made:
-    runs = split_by_contamination([_run(bench, work, proxy) for proxy in work.of("proxies")])
-    board = leaderboard(runs, bench.recipe.base)
+    failed = failed_runs(bench.recipe, work.failed)
+    lost = {(one.experiment, one.scale, one.seed) for one in failed}
+    made = [proxy for proxy in work.of("proxies") if (proxy.label, *_scale_and_seed(proxy.partition)) not in lost]
+    runs = split_by_contamination([_run(bench, work, proxy) for proxy in made])
+    board = leaderboard(runs, bench.recipe.base, failed=failed)
     data = board.to_json()
     for row in data["rows"]:
         row["arm"] = arm_of(work.one("selection", row["experiment"]), work.one("tokens", row["experiment"]))
@@ -73,29 +84,62 @@ def _make(bench: Bench, work: Work) -> Made:
             json.dump(data, stream, sort_keys=True, indent=1)
         full = write_file(bench.store, folder, "leaderboard.json", name)
     schema = ROWS.append(pa.field(DIRTY, pa.float64())) if any(DIRTY in run.record for run in runs) else ROWS
-    batch = pa.RecordBatch.from_pylist([_row(row, data) for row in data["rows"]], schema=schema)
+    ranked = [_row(row, data) for row in data["rows"]]
+    batch = pa.RecordBatch.from_pylist([*ranked, *(_unranked(one, data) for one in board.unranked)], schema=schema)
     table = write_part(bench.store, folder, "rows", schema, [batch], ids="")
     return Made((full, table), notes={"header": header, "rows": cells, "board": data})
 
 
 def runs_digest(work: Work) -> str:
     """What the leaderboard was made of: names its folder, so that boards of other runs stay beside it."""
-    return digest_all(f"{name}={manifest.digest}" for name, manifest in work.upstream.items())
+    there = [f"{name}={manifest.digest}" for name, manifest in work.upstream.items()]
+    return digest_all([*there, *(f"failed {name}={reason}" for name, reason in work.failed.items())])
+
+
+def hindrance(recipe: Recipe, failed: Mapping[str, Failure]) -> str:
+    """Why there can be no leaderboard without these datasets; empty where there can."""
+    base = recipe.experiment(recipe.base)
+    causes = [_cause(recipe, base, seed, failed) for seed in range(recipe.proxy.seeds)]
+    if not all(causes):
+        return ""
+    return (
+        f"{causes[0].name if causes[0] else ''}: no run of the base experiment '{recipe.base}' is left to compare with"
+    )
+
+
+def failed_runs(recipe: Recipe, failed: Mapping[str, str]) -> list[Invalid]:
+    """The trainings that are not there, or cannot be judged, each with the reason."""
+    return [
+        Invalid(experiment.label, recipe.proxy.scale, seed, cause, failed=True)
+        for experiment in recipe.experiments
+        for seed in range(recipe.proxy.seeds)
+        if (cause := _cause(recipe, experiment, seed, failed)) is not None
+    ]
+
+
+def _cause(recipe: Recipe, experiment: Experiment, seed: int, failed: Mapping[str, Told]) -> Told | None:
+    """What is told of the first dataset that failed of those a run's place on the leaderboard is made from."""
+    run = f"{recipe.proxy.scale}-{seed}"
+    needed = [dataset_name(kind, experiment.label, "") for kind in ("selection", "mixture", "tokens")]
+    needed += [dataset_name(kind, experiment.label, run) for kind in ("proxies", "evaluations")]
+    return next((failed[name] for name in needed if name in failed), None)
+
+
+def _scale_and_seed(partition: str) -> tuple[str, int]:
+    scale, _, seed = partition.rpartition("-")
+    return scale, int(seed)
 
 
 def _run(bench: Bench, work: Work, proxy: Manifest) -> Run:
-    scale, _, seed = proxy.partition.rpartition("-")
+    scale, seed = _scale_and_seed(proxy.partition)
     evaluated = next(m for m in work.of("evaluations") if (m.label, m.partition) == (proxy.label, proxy.partition))
     facts = facts_of(proxy, work.one("tokens", proxy.label), work.one("selection", proxy.label))
-    items = (
-        pa.concat_tables([read_part(bench.store, part) for part in evaluated.parts])
-        if evaluated.parts
-        else EVALUATION.empty_table()
-    )
+    parts = final_answers(evaluated)
+    items = pa.concat_tables([read_part(bench.store, part) for part in parts]) if parts else EVALUATION.empty_table()
     found = evaluated.notes.get("contaminated")
     if found and found["tested"]:
         facts[DIRTY] = found["dirty"] / found["tested"]
-    return Run(proxy.label, scale, int(seed), facts, items)
+    return Run(proxy.label, scale, seed, facts, items)
 
 
 def facts_of(proxy: Manifest, tokens: Manifest | None, selection: Manifest | None) -> dict[str, Any]:
@@ -103,6 +147,7 @@ def facts_of(proxy: Manifest, tokens: Manifest | None, selection: Manifest | Non
     record = proxy.notes["record"]
     facts: dict[str, Any] = {name: record[name] for name in ("valid", "reason", "parameters", "tokens_seen", "flops")}
     facts["flops_6nd"] = record.get("flops_6nd")
+    facts |= {name: record[name] for name in MACHINE if record.get(name) is not None}
     if tokens is not None:
         facts["unique_tokens"] = tokens.notes["unique_tokens"]
         facts["epochs"] = tokens.notes["tokens"] / max(1, tokens.notes["unique_tokens"])
@@ -147,6 +192,17 @@ def _with_subsets(items: pa.Table, dirty: Mapping[tuple[str, str], bool], split:
         tasks = pa.array([f"{task}.{name}" for task in own["task"].to_pylist()], pa.string())
         subsets.append(own.set_column(own.schema.get_field_index("task"), EVALUATION.field("task"), tasks))
     return pa.concat_tables(subsets)
+
+
+def _unranked(one: Invalid, board: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "experiment": one.experiment,
+        "scale": one.scale,
+        "seeds": 0,
+        "metric": board["primary"],
+        "verdict": one.outcome,
+        "control": board["base"],
+    }
 
 
 def _row(row: dict[str, Any], board: dict[str, Any]) -> dict[str, Any]:

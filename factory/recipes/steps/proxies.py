@@ -1,4 +1,7 @@
-"""Proxies: a small model trained on each experiment's tokens, for every seed. The only thing that differs is the data."""
+"""Proxies: a small model trained on each experiment's tokens, for every seed. The only thing that differs is the data.
+
+The files of the finished model bear their own names; those of models kept on the way lie below the name of their step.
+"""
 
 import json
 import os
@@ -25,6 +28,7 @@ from factory.recipes.work import Bench, Made, Work
 from factory.storage.parts import read_part, write_file
 from factory.storage.store import TEMPORARY, Store
 from factory.storage.tokens import TokenFile
+from factory.training.records import step_name, step_of
 from factory.training.scales import Scale
 
 Report = Callable[[Mapping[str, Any]], None]
@@ -35,20 +39,30 @@ TRIAL_COLUMNS = ("doc_id", "domain", "length", "repeats")
 LAID_OUT = ("packing", "phases", "conditioning")  # of a node's spec: how documents become sequences
 
 
-def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
-    """Trained proxies, one task each."""
+def make_all(bench: Bench, works: list[Work]) -> dict[str, Made | FactoryError]:
+    """Trained proxies, one task each; one that cannot be trained leaves the others alone."""
     tasks = []
     for work in works:
-        tokens = work.one("tokens")
+        drawn = work.of("mixture")  # a seed that draws documents of its own reads the pool by the mixture's plan
+        tokens = work.one("pools" if drawn else "tokens")
         start = next((manifest for manifest in work.of("proxies")), None)  # the proxy it goes on from
         payload = {
-            **payload_of(bench, work.node.label, tokens, work.one("models"), work.node.spec, start=start),
+            **payload_of(
+                bench,
+                work.node.label,
+                tokens,
+                work.one("models"),
+                work.node.spec,
+                start=start,
+                epochs=drawn[0].notes["epochs"] if drawn else None,
+            ),
             "folder": f"{work.folder}/{tokens.digest}",
         }
         tasks.append(Task(work.node.name, f"{__name__}:make", payload, int(work.node.spec["tokens"])))
 
-    results = bench.run_tasks("train proxies", tasks, unit="tokens")
-    return {task.name: _made(results[task.name]) for task in tasks}
+    failed: dict[str, FactoryError] = {}
+    results = bench.run_tasks("train proxies", tasks, unit="tokens", failed=failed)
+    return {**failed, **{name: _made(result) for name, result in results.items()}}
 
 
 def payload_of(
@@ -70,9 +84,7 @@ def payload_of(
     """
     proxy = bench.recipe.experiment(experiment).proxy
     scale = proxy_scale(proxy)
-    init: list[str] | None = None
-    if start is not None:
-        init = [part.path for part in start.parts if part.name != RECORD]
+    init = None if start is None else [part.path for part in model_files(start)]
     return {
         "store": bench.store.url,
         "experiment": experiment,
@@ -90,6 +102,7 @@ def payload_of(
         if proxy.init is not None and proxy.init_experiment is None
         else None,
         "average": proxy.average,
+        "checkpoints": spec.get("checkpoints", 1),
         "precision": proxy.precision,
         "processes": proxy.processes,
         "usd_per_hour": proxy.usd_per_hour,
@@ -128,11 +141,7 @@ def train(job: Mapping[str, Any], report: Report | None) -> dict[str, Any]:
     plan = {**payload["spec"], "bos": payload["policy"]["bos"]}
     if payload["order"] == "copies":
         plan["copies"] = run_seed
-    asked = TRIAL_COLUMNS if payload["epochs"] is not None else ()
-    index = read_index(Store(payload["store"]), payload["tokens"], plan, asked)
-    if payload["epochs"] is not None:
-        counts = pa.array(trial_repeats(index, payload["epochs"], draw_seed(run_seed, number), seen=payload["seen"]))
-        index = index.set_column(index.column_names.index("repeats"), "repeats", counts)
+    index = training_index(Store(payload["store"]), payload["tokens"], plan, payload)
     check_tokens(TokenFile(files["tokens"]), Encoder(files["tokenizer"], **payload["policy"]))
     seed = seed_for(run_seed, f"proxy {number}")
     return train_proxy(
@@ -143,6 +152,7 @@ def train(job: Mapping[str, Any], report: Report | None) -> dict[str, Any]:
         out_dir=files["out"],
         init=files["init"],
         average=payload["average"],
+        checkpoints=payload["checkpoints"],
         precision=payload["precision"],
         machine=Machine(**job["machine"]),
         report=report,
@@ -150,11 +160,25 @@ def train(job: Mapping[str, Any], report: Report | None) -> dict[str, Any]:
     )
 
 
-def draw_seed(run_seed: int, number: int) -> int:
-    """By which hash a trial of this seed takes documents: fresh trainings of a mixture read other documents of its domains.
+def training_index(
+    store: Store, parts: Mapping[str, Mapping[str, Any]], plan: Mapping[str, Any], drawn: Mapping[str, Any]
+) -> pa.Table:
+    """The index `open_order` wants: a tokens dataset's own, or a pool's with the copies that this training draws.
 
-    A small trial reads a handful of documents of a domain. Were they the same for every seed, which ones they are would be
-    part of what is confirmed. Trials of seed 0 read the same, so that mixtures are compared on equal terms.
+    `drawn` has epochs by domain (None: nothing is drawn), the share `seen` of each, and the seed (of the run, and its number).
+    """
+    if drawn["epochs"] is None:
+        return read_index(store, parts, plan)
+    index = read_index(store, parts, plan, TRIAL_COLUMNS)
+    counts = trial_repeats(index, drawn["epochs"], draw_seed(*drawn["seed"]), seen=drawn["seen"])
+    return index.set_column(index.column_names.index("repeats"), "repeats", pa.array(counts))
+
+
+def draw_seed(run_seed: int, number: int) -> int:
+    """By which hash a training of this seed takes documents: fresh trainings of a mixture read other documents of its domains.
+
+    A small training reads a handful of documents of a domain. Were they the same for every seed, which ones they are would be
+    part of what is confirmed. Those of the same seed draw the same, so that mixtures are compared on equal terms.
     """
     return run_seed if number == 0 else seed_for(run_seed, f"documents {number}")
 
@@ -252,7 +276,7 @@ def _keep(
     payload: Payload, context: Context, run: Callable[[Mapping[str, Any], Report], dict[str, Any]]
 ) -> dict[str, Any]:
     """Run a training with its files at hand, and put what it made into the store."""
-    from factory.training.proxy import reproducible_part
+    from factory.training.proxy import KEPT, reproducible_part
 
     store = Store(payload["store"])
     paths = [payload["tokens"][name]["path"] for name in ("tokens.bin", "tokens.idx")]
@@ -286,17 +310,35 @@ def _keep(
         except FactoryError as error:  # of many that train side by side, say which
             raise type(error)(f"experiments.{payload['experiment']}: {error}") from error
     model = os.path.join(out, "model")
-    names = sorted(os.listdir(model)) if record["valid"] else []
+    found = {name: os.path.join(model, name) for name in sorted(os.listdir(model))} if record["valid"] else {}
+    for step in record.get("kept_after", ()) if record["valid"] else ():
+        folder = os.path.join(out, KEPT, step_name(step))
+        found |= {f"{step_name(step)}/{name}": os.path.join(folder, name) for name in sorted(os.listdir(folder))}
     with store.scratch() as scratch:
         # Copies: until the manifest is written, a killed run finds its finished model where it was.
-        for name in names:
-            shutil.copyfile(os.path.join(model, name), os.path.join(scratch, name))
+        for name, path in found.items():
+            os.makedirs(os.path.dirname(os.path.join(scratch, name)), exist_ok=True)
+            shutil.copyfile(path, os.path.join(scratch, name))
         with open(os.path.join(scratch, RECORD), "w", encoding="utf-8") as stream:
             json.dump(reproducible_part(record), stream, sort_keys=True)
-        parts = [write_file(store, payload["folder"], name, os.path.join(scratch, name)) for name in [*names, RECORD]]
+        parts = [write_file(store, payload["folder"], name, os.path.join(scratch, name)) for name in [*found, RECORD]]
     if not store.local:
         shutil.rmtree(out, ignore_errors=True)
     return {"parts": [part.to_json() for part in parts], "record": record}
+
+
+def model_files(proxy: Manifest) -> list[Part]:
+    """The files of the finished model; none where the training broke down."""
+    return [part for part in proxy.parts if part.name != RECORD and "/" not in part.name]
+
+
+def kept_models(proxy: Manifest) -> dict[int, list[Part]]:
+    """The files of the models kept on the way, by the steps they were trained for, in that order."""
+    found: dict[int, list[Part]] = {}
+    for part in proxy.parts:
+        if "/" in part.name:
+            found.setdefault(step_of(part.name.partition("/")[0]), []).append(part)
+    return dict(sorted(found.items()))
 
 
 def remove_work(store: Store, folder: str) -> None:

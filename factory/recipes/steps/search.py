@@ -3,13 +3,17 @@
 Trials of all searches of a round share the workers. A trial is kept under what decides it (the pool, its mixture, the scale,
 its seed, the tasks), whichever search proposed it: a search that was stopped goes on where it was, one with other settings
 takes what is there, and two searches train a mixture that both propose once.
+
+A trial that cannot be trained is told as failed with its reason, and the searcher does without it, as without one whose loss
+broke down; it is never trained with another seed instead. Too many of them, and the search fails.
 """
 
 import json
 import math
 import os
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -36,6 +40,9 @@ ITEMS = "items"
 FINDING = "finding.json"
 NOT_MODEL = (TRIAL, ITEMS, proxies.RECORD)
 LONG = ("loss_curve", "spec")  # of a record: they are in its own file
+MOST_FAILED = 0.2  # share of the trials that may fail
+CONTROLS = ("baseline", "base")  # roles of what the other trials are measured against
+MOST_REASONS = 3
 TRIALS = pa.schema(
     [
         ("trial", pa.string()),
@@ -66,7 +73,17 @@ class _State:
     rounds: list[int] = field(default_factory=list)  # of each trial
     parts: dict[str, tuple[Part, ...]] = field(default_factory=dict)  # of each trial, by its name
     asked: list[tuple[Proposal, str]] = field(default_factory=list)  # this round's, with where each is kept
+    failed: dict[str, str] = field(default_factory=dict)  # trials that could not be made, and why
     done: bool = False
+
+    @property
+    def failures(self) -> str:
+        """How many trials failed, and with what."""
+        alike: dict[str, list[str]] = {}
+        for name, reason in self.failed.items():
+            alike.setdefault(reason, []).append(name)
+        told = [f"{names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}: {r}" for r, names in alike.items()]
+        return f"{len(self.failed)} of {len(self.trials)} trials failed: {'; '.join(told[:MOST_REASONS])}"
 
 
 def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
@@ -79,9 +96,10 @@ def make_all(bench: Bench, works: list[Work]) -> dict[str, Made]:
         for state in open_states:
             _ask(bench, state, tasks)
         label = f"{', '.join(state.search.label for state in open_states if state.asked)}: round {number}"
-        bench.run_tasks(label, list(tasks.values()), unit="tokens")
+        failed: dict[str, FactoryError] = {}
+        bench.run_tasks(label, list(tasks.values()), unit="tokens", failed=failed)
         for state in open_states:
-            _take(bench, state, number)
+            _take(bench, state, number, failed)
     return {state.work.node.name: _made(bench, state) for state in states}
 
 
@@ -322,16 +340,54 @@ def _merge(payload: Payload) -> dict[str, Any]:
     return {"parts": [part.to_json() for part in parts], "record": record}
 
 
-def _take(bench: Bench, state: _State, number: int) -> None:
-    """Put this round's trials beside those before."""
+def _take(bench: Bench, state: _State, number: int, failed: Mapping[str, FactoryError]) -> None:
+    """Put this round's trials beside those before; raises FactoryError where too many of them failed."""
     for proposal, folder in state.asked:
+        if folder in failed:
+            place = f"experiments.{state.search.experiment}: "  # where a training says it stands
+            state.failed[proposal.name] = reason = str(failed[folder]).removeprefix(place)
+            state.trials.append(Trial(proposal, {}, False, reason))
+            state.rounds.append(number)
+            state.parts[proposal.name] = ()
+            continue
         part = find_trial(bench.store, folder)
         if part is None:
             raise FactoryError(f"searches.{state.search.label}: trial {proposal.name} left no record. Run it again.")
-        trial = json.loads(bench.store.read(part.path))
-        state.trials.append(Trial(proposal, trial["metrics"], trial["valid"], trial["reason"], trial["record"]))
+        state.trials.append(_read(bench, state, proposal, part))
         state.rounds.append(number)
-        state.parts[proposal.name] = (part, *(Part.from_json(item) for item in part.notes["files"]))
+    controls = [trial.proposal.name for trial in state.trials if trial.proposal.role in CONTROLS]
+    if controls and not set(controls) - set(state.failed):
+        hint = "Nothing is left to measure the others against."
+    elif len(state.failed) > MOST_FAILED * len(state.trials):
+        hint = f"A search does without at most {MOST_FAILED:.0%} of its trials."
+    else:
+        return
+    raise FactoryError(
+        f"searches.{state.search.label}: {state.failures.rstrip('.')}. {hint} Correct their proxies and run again: "
+        "finished trials are kept."
+    )
+
+
+def _read(bench: Bench, state: _State, proposal: Proposal, part: Part) -> Trial:
+    """A trial that is there; what goes on from it finds its files."""
+    trial = json.loads(bench.store.read(part.path))
+    state.parts[proposal.name] = (part, *(Part.from_json(item) for item in part.notes["files"]))
+    return Trial(proposal, trial["metrics"], trial["valid"], trial["reason"], trial["record"])
+
+
+def kept_trials(bench: Bench, work: Work) -> Callable[[Proposal], Trial | None]:
+    """Of a search whose inputs are there: the trial of a proposal, or None where it has not been made."""
+    state = _begin(bench, work)
+
+    def kept(proposal: Proposal) -> Trial | None:
+        of = proposal.merge.of if proposal.merge else (proposal.init,) if proposal.init else ()
+        if any(name not in state.parts for name in of):
+            return None
+        folder = dataset_folder("searches", "trials", _payload(bench, state, proposal)["identity"], "")
+        part = find_trial(bench.store, folder)
+        return None if part is None else _read(bench, state, proposal, part)
+
+    return kept
 
 
 def find_trial(store: Store, folder: str) -> Part | None:
@@ -344,6 +400,9 @@ def find_trial(store: Store, folder: str) -> Part | None:
 def _made(bench: Bench, state: _State) -> Made:
     finding = state.searcher.finish(state.problem, state.trials)
     _check(state, finding)
+    if state.failed:
+        finding = replace(finding, warnings=(*finding.warnings, f"{state.failures.rstrip('.')}."))
+        bench.progress.note(f"searches.{state.search.label}: {state.failures}")
     rows = [_row(state, trial, number) for trial, number in zip(state.trials, state.rounds, strict=True)]
     batch = pa.RecordBatch.from_pylist(rows, schema=TRIALS)
     name = fingerprint({"trials": sorted(part.digest for parts in state.parts.values() for part in parts)})
@@ -355,7 +414,8 @@ def _made(bench: Bench, state: _State) -> Made:
         found = write_file(bench.store, f"{state.work.folder}/{name}", FINDING, local)
     # Mixtures that are equal are one trial under several names: its files and what it took are there once.
     parts = {part.path: part for name in state.parts for part in state.parts[name]}
-    records = {state.parts[trial.proposal.name][0].path: trial.record for trial in state.trials}
+    made = [trial for trial in state.trials if trial.proposal.name not in state.failed]
+    records = {state.parts[trial.proposal.name][0].path: trial.record for trial in made}
     notes = {
         "finding": finding.to_json(),
         "objectives": list(state.problem.objectives),
