@@ -38,6 +38,8 @@ os.environ.update(
         "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
     }
 )
+for name in ("COLUMNS", "LINES"):  # readline, which pytest imports, tells them to processes it starts, terminal or not
+    os.environ.pop(name, None)
 sys.path.insert(0, str(HERE))
 
 from services.postgres import find_programs, serve_postgres  # noqa: E402 (the line above makes it importable)

@@ -314,15 +314,21 @@ def test_init_finds_the_files_of_a_folder_and_their_kind(factory: Any, tmp_path:
     ("arguments", "status", "answer"),
     [
         (["pln"], 2, "Did you mean"),
-        (["run", "toknes", "--direct"], 1, "Did you mean 'tokens'?"),
-        (["funnel", "-e", "ful"], 1, "Did you mean 'full'?"),
-        (["funnel", "-s", "2026-1"], 1, "Did you mean '2026-11'?"),
-        (["look", "--dropped-by", "gophr"], 1, "Did you mean 'gopher'?"),
+        (["run", "toknes", "--direct"], 2, "Did you mean 'tokens'?"),
+        (["funnel", "-e", "ful"], 2, "Did you mean 'full'?"),
+        (["funnel", "-s", "2026-1"], 2, "Did you mean '2026-11'?"),
+        (["look", "--dropped-by", "gophr"], 2, "Did you mean 'gopher'?"),
         (["explain", "https://nowhere.example/"], 2, "No document has the id or URL"),
         (["leaderboard"], 1, "has not been made"),
-        (["backfill"], 1, "--snapshots A,B or --experiments X,Y"),
+        (["backfill"], 2, "--snapshots A,B or --experiments X,Y"),
         (["gc", "--older-than", "-1"], 2, "older-than"),
         (["plan", "-r", "missing.yaml"], 2, "factory init"),
+        (["plan", "--memory", "much"], 2, "much"),
+        (["backfill", "--snapshots", "2026-10", "--memory", "much"], 2, "much"),
+        (["duplicates", "nope"], 2, "No linker is named 'nope'"),
+        (["duplicates", "--cluster", "zz"], 2, "no document id"),
+        (["evaluate", "ful"], 2, "Did you mean 'full'?"),
+        (["evaluate", "full"], 1, "factory run proxies/full"),
     ],
 )
 def test_a_mistake_is_answered_with_what_is_meant(
@@ -340,8 +346,8 @@ def test_a_mistake_is_answered_with_what_is_meant(
 
 def test_a_mistake_in_json_is_json(factory: Any, tiny: Path) -> None:  # noqa: F811
     said = factory("funnel", "-e", "ful", "-r", tiny, "--json")
-    assert said.data["error"]["kind"] == "FactoryError"
-    assert said.data["error"]["exit_code"] == said.status == 1
+    assert said.data["error"]["kind"] == "InputError"
+    assert said.data["error"]["exit_code"] == said.status == 2
 
 
 def test_a_store_that_cannot_be_written_gives_status_4(factory: Any, tmp_path: Path) -> None:

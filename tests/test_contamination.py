@@ -468,7 +468,7 @@ def test_the_report_names_items_documents_and_spans_per_benchmark(project: Path)
     quiz, other = sorted(found["benchmarks"], key=lambda one: one["task"] == "other")
     assert (found["documents"], found["contaminated"], found["kept_contaminated"]) == (40, 5, 0)
     assert (quiz["items"], quiz["testable"], quiz["matched"], quiz["kept"], other["matched"]) == (21, 20, 5, 0, 0)
-    assert quiz["untested_items"] == [{"item": "quiz:20", "why": "2 words"}]
+    assert quiz["untested_items"] == [{"item": "quiz:20", "line": 21, "why": "2 words"}]
     assert quiz["longest"] == {"8-12": 0, "13-19": 5, "20-49": 0, "50+": 0}
     assert all(re.fullmatch(r"quiz:[0-4]", one["item"]) and one["text"] for one in quiz["examples"])
     (kept,) = contamination_report(workspace, "raw")

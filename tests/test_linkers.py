@@ -14,7 +14,7 @@ from factory.kernels.folding import SKIPPED, folded_characters, source
 from factory.kernels.hashing import hash_contents, list_column
 from factory.kernels.minhash import jaccard, shingle_sets, sign, similarity
 from factory.kernels.text import view_text
-from factory.stages.bands import PRESETS, best_bands, candidate_share
+from factory.stages.bands import PRESETS, best_bands
 from factory.stages.linkers.exact import Settings as Exact
 from factory.stages.linkers.exact import exact, normal_url
 from factory.stages.linkers.minhash import Settings as MinHash
@@ -55,7 +55,7 @@ def planted_pairs(jaccard, pairs=2000, seed=0, words=100):
 def test_pairs_become_candidates_as_often_as_the_curve_says(jaccard, bands, rows):
     left, right, actual = planted_pairs(jaccard)
     found = (sign(left, 1, bands, rows, 1)[0] == sign(right, 1, bands, rows, 1)[0]).any(axis=1).mean()
-    assert found == pytest.approx(candidate_share(actual, bands, rows), abs=0.04)
+    assert found == pytest.approx(1 - (1 - actual**rows) ** bands, abs=0.04)
 
 
 @pytest.mark.parametrize(("jaccard", "least"), [(0.95, 1), (0.9, 0.99), (0.8, 0.88), (0.7, 0.53)])
@@ -72,20 +72,6 @@ def test_equal_minima_estimate_the_similarity_as_well_as_independent_hashes(jacc
     assert error <= 0.05
     assert error == pytest.approx(np.sqrt(actual * (1 - actual) / 112), rel=0.1)
     assert estimates.mean() == pytest.approx(actual, abs=0.005)
-
-
-# Computed apart from this library: the curve, the similarity it is steepest at, the error of an estimate.
-@pytest.mark.parametrize(
-    ("bands", "rows", "jaccard", "share"), [(14, 8, 0.75, 0.7716), (9, 13, 0.8, 0.3988), (5, 25, 0.95, 0.803)]
-)
-def test_the_curve_has_its_known_values(bands, rows, jaccard, share):
-    assert candidate_share(jaccard, bands, rows) == pytest.approx(share, abs=5e-4)
-
-
-@pytest.mark.parametrize(("bands", "rows", "near"), [(14, 8, 0.719), (25, 10, 0.725), (20, 13, 0.794)])
-def test_the_curve_rises_near_the_similarity_that_is_said_of_its_bands(bands, rows, near):
-    assert (1 / bands) ** (1 / rows) == pytest.approx(near, abs=5e-4)
-    assert candidate_share((1 / bands) ** (1 / rows), bands, rows) == pytest.approx(1 - 1 / np.e, abs=0.02)
 
 
 @pytest.mark.parametrize(

@@ -67,13 +67,13 @@ class Watched:
         self.executor, self.most = executor, most
         self.done: list[str] = []
 
-    def run(self, tasks: Iterable[Task], on_done: Callable[..., None], on_report: Callable[..., None]) -> None:
+    def run(self, tasks: Iterable[Task], on_done: Callable[..., None], *how: Callable[..., None]) -> None:
         def done(task: Task, result: dict[str, Any]) -> None:
             on_done(task, result)
             self.done.append(task.name)
 
         asked = list(tasks)
-        self.executor.run(asked if self.most is None else asked[: self.most], done, on_report)
+        self.executor.run(asked if self.most is None else asked[: self.most], done, *how)
         if self.most is not None:
             raise KeyboardInterrupt
 

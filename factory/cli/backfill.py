@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from factory.cli.options import DEFAULT_RECIPE, Json, RecipePath, StorePlace, Workers, open_workspace, show
-from factory.core.errors import FactoryError
+from factory.cli.options import DEFAULT_RECIPE, Json, Memory, RecipePath, StorePlace, Workers, open_workspace, show
+from factory.core.errors import InputError
+from factory.core.sizes import DEFAULT_MEMORY
 
 
 def command(
@@ -19,6 +20,7 @@ def command(
         bool, typer.Option("--wait/--no-wait", help="Follow it to its end, or leave it to the daemon of 'factory ui'.")
     ] = True,
     workers: Workers = 0,
+    memory: Memory = DEFAULT_MEMORY,
     recipe: RecipePath = DEFAULT_RECIPE,
     store: StorePlace = None,
     as_json: Json = False,
@@ -26,15 +28,16 @@ def command(
     """Make snapshots or experiments by a Dagster backfill. Without a running daemon one is started for as long as it takes."""
     wanted = {"snapshots": _list(snapshots), "experiments": _list(experiments)}
     if not any(wanted.values()):
-        raise FactoryError("A backfill is of snapshots or of experiments: --snapshots A,B or --experiments X,Y.")
+        raise InputError("A backfill is of snapshots or of experiments: --snapshots A,B or --experiments X,Y.")
     from factory.cli.running import orchestrator
     from factory.reports import terminal
 
-    workspace = open_workspace(recipe, store)
+    workspace = open_workspace(recipe, store, memory=memory)
     result = orchestrator().backfill(
         recipe,
         store=store,
         workers=workers,
+        memory=memory,
         **{name: labels or None for name, labels in wanted.items()},
         select=_list(select) or None,
         dry_run=dry_run,

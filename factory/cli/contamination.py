@@ -4,16 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from factory.cli.options import (
-    DEFAULT_RECIPE,
-    Json,
-    RecipePath,
-    Snapshots,
-    StorePlace,
-    open_workspace,
-    print_json,
-    print_rich,
-)
+from factory.cli.options import DEFAULT_RECIPE, Json, RecipePath, Snapshots, StorePlace, open_workspace, show_each
 
 
 def command(
@@ -53,7 +44,4 @@ def command(
             item["judge"] = recipes.spans(workspace, use, judge, snapshots=snapshot or ())
         if ordinary:
             item["ordinary"] = recipes.ordinary(workspace, use, ordinary)
-    if as_json:
-        print_json(found)
-        return
-    print_rich(*(reports.contamination(item) for item in found))
+    show_each(found, reports.contamination, as_json=as_json)

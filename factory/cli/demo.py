@@ -30,6 +30,7 @@ def command(
     from factory.recipes.report import write_report
     from factory.recipes.status import ledger
     from factory.reports import terminal
+    from factory.reports.leaderboard import Leaderboard
     from factory.reports.text import duration
 
     started = time.monotonic()
@@ -44,7 +45,7 @@ def command(
         print_rich("", terminal.funnel(max(found, key=lambda item: len(item["rules"]))))
         print_rich("", terminal.ledger(ledger(workspace)))
         if board is not None:
-            print_rich("", terminal.leaderboard(board.notes))
+            print_rich("", Leaderboard(board.notes))
         report = write_report(workspace)
     shown = os.path.relpath(recipe)
     print()

@@ -4,16 +4,7 @@ from typing import Annotated
 
 import typer
 
-from factory.cli.options import (
-    DEFAULT_RECIPE,
-    Json,
-    RecipePath,
-    Snapshots,
-    StorePlace,
-    open_workspace,
-    print_json,
-    print_rich,
-)
+from factory.cli.options import DEFAULT_RECIPE, Json, RecipePath, Snapshots, StorePlace, open_workspace, show_each
 
 
 def command(
@@ -38,14 +29,9 @@ def command(
 
     workspace = open_workspace(recipe, store)
     if whole is not None:
-        found = cluster(workspace, whole, labels or ())
-        show = clusters.members
+        found, render = cluster(workspace, whole, labels or ()), clusters.members
     else:
         found = duplicates(workspace, labels or (), snapshots=snapshot or (), largest=largest)
-        show = clusters.linker
-    if as_json:
-        print_json(found)
-        return
-    if not found:
-        print_rich("The recipe has no linker, and so no links. 'linkers:' in the recipe adds some (docs/links.md).")
-    print_rich(*(show(item) for item in found))
+        render = clusters.linker
+    none = "The recipe has no linker, and so no links. 'linkers:' in the recipe adds some (docs/links.md)."
+    show_each(found, render, as_json=as_json, none=none)

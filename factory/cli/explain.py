@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from factory.cli.options import DEFAULT_RECIPE, Json, RecipePath, StorePlace, open_workspace, print_json, print_rich
+from factory.cli.options import DEFAULT_RECIPE, Json, RecipePath, StorePlace, open_workspace, show_each
 
 
 def command(
@@ -17,8 +17,4 @@ def command(
     from factory.recipes.explain import explain
     from factory.reports import terminal
 
-    stories = explain(open_workspace(recipe, store), document)
-    if as_json:
-        print_json(stories)
-        return
-    print_rich(*(terminal.story(story) for story in stories))
+    show_each(explain(open_workspace(recipe, store), document), terminal.story, as_json=as_json)

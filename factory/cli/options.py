@@ -1,8 +1,9 @@
 """What every command shares: its options, opening a recipe, and saying what came of it."""
 
 import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -44,7 +45,9 @@ Experiments = Annotated[
 ]
 
 DEFAULT_RECIPE = "recipe.yaml"
-PLAIN_WIDTH = 180  # where output is no terminal, lines are cut nowhere a person would see
+# Where output is no terminal there is no width to keep to; this is one that a page, a log and a mail still show whole.
+PLAIN_WIDTH = 120
+MOST_WIDTH = 10_000
 
 
 def open_workspace(
@@ -75,6 +78,14 @@ def show(data: Any, render: Callable[[Any], Any], *, as_json: bool) -> None:
         print_rich(render(data))
 
 
+def show_each(items: Sequence[Any], render: Callable[[Any], Any], *, as_json: bool, none: str = "") -> None:
+    """The same of several things, one below the other; `none` is said to a person where there is none."""
+    if as_json:
+        print_json(items)
+    else:
+        print_rich(*(render(item) for item in items), *([none] if none and not items else []))
+
+
 def print_json(data: Any) -> None:
     json.dump(data, sys.stdout, indent=1, default=str)
     sys.stdout.write("\n")
@@ -83,9 +94,17 @@ def print_json(data: Any) -> None:
 def print_rich(*renderables: Any) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=PLAIN_WIDTH)
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ  # then rich knows the width
+    console = Console(highlight=False) if known else Console(highlight=False, width=PLAIN_WIDTH)
     for renderable in renderables:
         console.print(renderable, markup=False)
+
+
+def print_whole(renderable: Any) -> None:
+    """The same with lines as long as they are: nothing is folded or left out."""
+    from rich.console import Console
+
+    Console(highlight=False, width=MOST_WIDTH).print(renderable, markup=False, soft_wrap=True)
 
 
 def say(line: str) -> None:

@@ -21,6 +21,11 @@ Direct = Annotated[
     bool, typer.Option("--direct", help="Without Dagster: faster to start, and nothing is recorded for its UI.")
 ]
 
+FailFast = Annotated[
+    bool,
+    typer.Option("--fail-fast", help="Stop at the first failure, also where other experiments could go on without it."),
+]
+
 
 def command(
     names: Annotated[
@@ -36,6 +41,7 @@ def command(
     executor: Place = "local",
     memory: Memory = DEFAULT_MEMORY,
     direct: Direct = False,
+    fail_fast: FailFast = False,
     as_json: Json = False,
 ) -> None:
     """Make every dataset of a recipe that is not there yet. A killed run goes on where it stopped: the same command again."""
@@ -43,7 +49,14 @@ def command(
     from factory.reports import terminal
 
     done = running.run(
-        recipe, store, workers=workers, executor=executor, memory=memory, names=names or None, direct=direct
+        recipe,
+        store,
+        workers=workers,
+        executor=executor,
+        memory=memory,
+        names=names or None,
+        direct=direct,
+        fail_fast=fail_fast,
     )
     show(done, terminal.outcome, as_json=as_json)
     if not as_json and done["made"]:

@@ -31,6 +31,7 @@ def run(
     direct: bool,
     executor: str = "local",
     memory: str = DEFAULT_MEMORY,
+    fail_fast: bool = False,
 ) -> dict[str, Any]:
     """Make what is not there and say what was done. Raises FactoryError; LedgerError when books or a gate do not hold."""
     from factory.cli.options import open_workspace
@@ -45,11 +46,10 @@ def run(
             workspace.require_fit(nodes)
         before = _manifests(workspace)
         if direct:
+            workspace.fail_fast = fail_fast
             for outcome in workspace.run(names):
-                failed = [check for check in outcome.checks if check.blocking and not check.passed]
-                if failed:
-                    text = "; ".join(f"{check.name}: {check.text}" for check in failed)
-                    raise LedgerError(f"{outcome.node.name} did not pass: {text}")
+                if not outcome.passed:
+                    raise LedgerError(outcome.why)
         else:
             launch = orchestrator()
             launch.run(
@@ -60,6 +60,7 @@ def run(
                 memory=memory,
                 names=names,
                 progress=workspace.progress,
+                fail_fast=fail_fast,
             )
         after = _manifests(workspace)
         missing = [name for name in chosen if name not in after]

@@ -4,15 +4,7 @@ from typing import Annotated
 
 import typer
 
-from factory.cli.options import (
-    DEFAULT_RECIPE,
-    Json,
-    RecipePath,
-    StorePlace,
-    open_workspace,
-    print_json,
-    print_rich,
-)
+from factory.cli.options import DEFAULT_RECIPE, Json, RecipePath, StorePlace, open_workspace, show_each
 
 
 def command(
@@ -20,7 +12,7 @@ def command(
         list[str] | None, typer.Argument(metavar="[SEARCH]...", help="Only these searches. Default: all of them.")
     ] = None,
     best: Annotated[
-        int, typer.Option("--best", "-n", min=0, max=1000, help="How many of the best trials to show.")
+        int, typer.Option("--best", "-n", min=0, max=1000, help="How many of the best mixtures to show.")
     ] = 10,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what a search would train first, and what that costs.")
@@ -29,19 +21,15 @@ def command(
     store: StorePlace = None,
     as_json: Json = False,
 ) -> None:
-    """Show what searches found: the recommended mixture, the best trials, what was predicted, and how far to believe it."""
+    """Show what searches found: the mixture they recommend, the best measured, what was predicted, how far to believe it."""
     from factory.recipes import searches
     from factory.reports import searches as shown
 
     workspace = open_workspace(recipe, store)
     if dry_run:
         names = labels or [search.label for search in workspace.recipe.searches]
-        found, show = [searches.first_round(workspace, name) for name in names], shown.dry_run
+        found, render = [searches.first_round(workspace, name) for name in names], shown.dry_run
     else:
-        found, show = searches.searches(workspace, labels or (), best=best), shown.search
-    if as_json:
-        print_json(found)
-        return
-    if not found:
-        print_rich("The recipe has no searches. 'searches:' in the recipe adds some (docs/search.md).")
-    print_rich(*(show(item) for item in found))
+        found, render = searches.searches(workspace, labels or (), best=best), shown.search
+    none = "The recipe has no searches. 'searches:' in the recipe adds some (docs/search.md)."
+    show_each(found, render, as_json=as_json, none=none)

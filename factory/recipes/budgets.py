@@ -8,6 +8,7 @@ from factory.core.search import Proposal
 from factory.recipes.recipe import Conditioning, Experiment, Proxy, Search
 from factory.recipes.scale import proxy_scale
 from factory.training.phases import plan_phases, planned_steps
+from factory.training.records import kept_steps
 from factory.training.schedule import check_steps
 
 OWN_BUDGETS = ("base_tokens", "seed_tokens", "expert_tokens")  # settings of searchers: tokens of some of their trials
@@ -22,10 +23,15 @@ def experiment_problems(experiment: Experiment) -> list[str]:
     if problems:
         return problems
     scale = proxy_scale(experiment.proxy)
+    steps = (tokens - scale.context) // scale.step_tokens
     try:
-        planned_steps(plan_phases(_plan(experiment)), (tokens - scale.context) // scale.step_tokens)
+        planned_steps(plan_phases(_plan(experiment)), steps)
     except FactoryError as error:
         return [f"{where}.{error}"]
+    try:
+        kept_steps(steps, experiment.proxy.checkpoints)
+    except FactoryError as error:
+        return [f"{where}.proxy.checkpoints: {str(error).removeprefix('proxy: ')}"]
     return []
 
 

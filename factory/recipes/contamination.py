@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from factory.core.errors import FactoryError, suggest
+from factory.core.errors import FactoryError, InputError, suggest
 from factory.core.fingerprint import hash_ids
 from factory.core.manifest import Part
 from factory.recipes.lookup import Current, Place
@@ -76,10 +76,10 @@ def contamination_report(
     current = Current(workspace)
     labels = [item.label for item in workspace.recipe.experiments]
     if experiment is not None and experiment not in labels:
-        raise FactoryError(f"No experiment is named '{experiment}'.{suggest(experiment, labels)}")
+        raise InputError(f"No experiment is named '{experiment}'.{suggest(experiment, labels)}")
     for name in snapshots:
         if name not in current.snapshots:
-            raise FactoryError(f"No snapshot is named '{name}'.{suggest(name, current.snapshots)}")
+            raise InputError(f"No snapshot is named '{name}'.{suggest(name, current.snapshots)}")
     chosen = experiment or workspace.recipe.base
     return [
         _report(workspace, current, use, load_index(workspace, use), chosen, examples, snapshots)
@@ -246,7 +246,7 @@ def _count_items(lists: pa.Array, kept: Any, names: Sequence[str], owner: Any, f
 
 def _benchmark(current: Current, task: str, found: _Found, index: Index, decided: bool, *, cut: bool) -> dict[str, Any]:
     numbers = [number for number, item in enumerate(index.items) if item.task == task]
-    untested = [(index.items[number].name, index.untested[number]) for number in numbers if index.untested[number]]
+    untested = [(index.items[number], index.untested[number]) for number in numbers if index.untested[number]]
     testable = len(numbers) - len(untested)
     histogram = {}
     for low, high in zip(RUNS, (*RUNS[1:], None), strict=True):
@@ -267,7 +267,9 @@ def _benchmark(current: Current, task: str, found: _Found, index: Index, decided
         "left_documents": _left(found.kept_documents, cut=cut) if decided else None,
         "longest": histogram,
         "untested": len(untested),
-        "untested_items": [{"item": name, "why": why} for name, why in untested[:SHORT_SHOWN]],
+        "untested_items": [
+            {"item": item.name, "line": item.line + 1, "why": why} for item, why in untested[:SHORT_SHOWN]
+        ],
         "examples": [_example(current, place, match, index.items) for _, place, match in found.examples],
     }
 
@@ -277,6 +279,7 @@ def _example(current: Current, place: Place, match: Mapping[str, Any], items: Se
     item = items[match["item"]]
     return {
         "item": item.name,
+        "place": item.place,
         "digest": item.digest,
         "doc_id": row["doc_id"],
         "url": row["url"],
@@ -313,7 +316,7 @@ def recalls(index: Index, texts: Sequence[str], count: int, seed: int = 0) -> li
     made = []
     for name, noise in (("verbatim", 0.0), ("every tenth word another", 0.1)):
         pairs = plant(index, texts, count, noise=noise, seed=seed)
-        missed = [index.items[item].name for item, found in zip(*_found_in(index, pairs), strict=True) if not found]
+        missed = [index.items[item].place for item, found in zip(*_found_in(index, pairs), strict=True) if not found]
         made.append({"copies": name, "planted": len(pairs), "found": len(pairs) - len(missed), "missed": missed[:10]})
     return made
 
@@ -436,6 +439,7 @@ def flagged(index: Index, texts: Iterator[str], shown: int = 5) -> dict[str, Any
             examples.append(
                 {
                     "item": item.name,
+                    "place": item.place,
                     "asked": _asked(item, match["part"]),
                     **{name: match[name] for name in ("score", "words", "part")},
                     **shown_span(batch[row], match["start"], match["end"]),

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from factory.core.manifest import Manifest, Part
-from factory.evaluation.costs import Cost, cost_of, prediction_errors, totals
+from factory.evaluation.costs import SEARCH, Cost, cost_of, prediction_errors, totals
 from factory.recipes.lookup import Current
 from factory.recipes.steps.search import TRIAL
 from factory.recipes.verify import is_manifest
@@ -123,7 +123,7 @@ def _trial_cost(workspace: Workspace, part: Part, trial: Mapping[str, Any], sear
     return cost_of(
         record,
         name=part.path,
-        role="search",
+        role=SEARCH,
         experiment=label,
         scale=str(record.get("scale") or settings.scale),
         seed=None,

@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from factory.core.errors import FactoryError, suggest
+from factory.core.errors import FactoryError, InputError, suggest
 from factory.mixing.domains import correct_shares, implicit_mixture, mutual_information
 from factory.mixing.shares import SEPARATOR
+from factory.recipes.checks.columns import available_columns
 from factory.recipes.graph import column_owners
-from factory.recipes.load import available_columns
 from factory.recipes.lookup import Current
 from factory.recipes.workspace import Workspace
 
@@ -24,7 +24,7 @@ def domains(
     workspace: Workspace, experiment: str, by: Sequence[str] = (), snapshots: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Tokens (documents, where nobody counts tokens) by domain before and after an experiment's rules, and after each alone."""
-    names = _columns(workspace, experiment, by)
+    names = domain_columns(workspace, experiment, by)
     before: dict[str, float] = {}
     kept: dict[str, float] = {}
     dropped: dict[str, dict[str, float]] = {}
@@ -32,7 +32,7 @@ def domains(
     counted = True
     for name in snapshots:
         if name not in current.snapshots:
-            raise FactoryError(f"No snapshot is named '{name}'.{suggest(name, current.snapshots)}")
+            raise InputError(f"No snapshot is named '{name}'.{suggest(name, current.snapshots)}")
     for snapshot, part in current.documents():
         if snapshots and snapshot not in snapshots:
             continue
@@ -48,8 +48,7 @@ def domains(
         sizes = np.ones(part.rows)
         if encoded is not None:
             sizes = current.thin(encoded, "tokens").fill_null(0).to_numpy().astype(np.float64)
-        labels = [column.cast(pa.string()).fill_null(UNKNOWN) for column in columns if column is not None]
-        cells = labels[0] if len(labels) == 1 else pc.binary_join_element_wise(*labels, SEPARATOR)
+        cells = cells_of([column for column in columns if column is not None])
         failed = current.thin(decided, "failed").combine_chunks()
         parents, rules = pc.list_parent_indices(failed).to_numpy(), failed.flatten()
         sound = np.ones(part.rows, np.bool_)
@@ -80,18 +79,25 @@ def domains(
     }
 
 
-def _columns(workspace: Workspace, experiment: str, by: Sequence[str]) -> list[str]:
+def domain_columns(workspace: Workspace, experiment: str, by: Sequence[str]) -> list[str]:
+    """The columns whose values are the domains: those asked for, or the mixture's of the experiment."""
     labels = [item.label for item in workspace.recipe.experiments]
     if experiment not in labels:
-        raise FactoryError(f"No experiment is named '{experiment}'.{suggest(experiment, labels)}")
+        raise InputError(f"No experiment is named '{experiment}'.{suggest(experiment, labels)}")
     mixture = workspace.recipe.experiment(experiment).mixture
     names = list(by) or list(mixture.by if mixture is not None else ("source",))
     known = available_columns(list(workspace.recipe.scorers), list(workspace.recipe.linkers))
     texts = [name for name, kind in known.items() if pa.types.is_string(kind)]
     for name in names:
         if name not in texts:
-            raise FactoryError(f"No column of texts is named '{name}'.{suggest(name, texts)}")
+            raise InputError(f"No column of texts is named '{name}'.{suggest(name, texts)}")
     return names
+
+
+def cells_of(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """The domain of each document: its value in one column, or in several together."""
+    labels = [column.cast(pa.string()).fill_null(UNKNOWN) for column in columns]
+    return labels[0] if len(labels) == 1 else pc.binary_join_element_wise(*labels, SEPARATOR)
 
 
 def _add(sums: dict[str, float], cells: pa.ChunkedArray, sizes: np.ndarray) -> None:

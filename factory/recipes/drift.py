@@ -6,7 +6,7 @@ Under 0.1 is usually called stable, 0.25 and more a shift; the gates block what 
 from collections.abc import Sequence
 from typing import Any
 
-from factory.core.errors import FactoryError, suggest
+from factory.core.errors import InputError, suggest
 from factory.core.statistics import drift
 from factory.recipes.lookup import Current
 from factory.recipes.workspace import Workspace
@@ -19,7 +19,7 @@ def drifts(workspace: Workspace, snapshots: Sequence[str] = ()) -> list[dict[str
     current = Current(workspace)
     for name in snapshots:
         if name not in current.snapshots:
-            raise FactoryError(f"No snapshot is named '{name}'.{suggest(name, current.snapshots)}")
+            raise InputError(f"No snapshot is named '{name}'.{suggest(name, current.snapshots)}")
     rows = []
     for before, after in zip(current.snapshots, current.snapshots[1:], strict=False):
         if snapshots and after not in snapshots:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from factory.core.errors import FactoryError, InputError, suggest
+from factory.core.errors import InputError, suggest
 from factory.core.manifest import Manifest, Part
 from factory.core.statistics import histogram
 from factory.recipes.lookup import Current
@@ -65,11 +65,11 @@ def duplicates(
     known = [use.label for use in workspace.recipe.linkers]
     for label in labels:
         if label not in known:
-            raise FactoryError(f"No linker is named '{label}'.{suggest(label, known)}")
+            raise InputError(f"No linker is named '{label}'.{suggest(label, known)}")
     current = current or Current(workspace)
     for name in snapshots:
         if name not in current.snapshots:
-            raise FactoryError(f"No snapshot is named '{name}'.{suggest(name, current.snapshots)}")
+            raise InputError(f"No snapshot is named '{name}'.{suggest(name, current.snapshots)}")
     chosen = [use for use in workspace.recipe.linkers if not labels or use.label in labels]
     return [_report(current, use, snapshots, largest) for use in chosen]
 
@@ -80,7 +80,7 @@ def cluster(workspace: Workspace, query: str, labels: Sequence[str] = ()) -> lis
     known = [use.label for use in electing]
     for label in labels:
         if label not in known:
-            raise FactoryError(f"No linker that makes clusters is named '{label}'.{suggest(label, known)}")
+            raise InputError(f"No linker that makes clusters is named '{label}'.{suggest(label, known)}")
     if not HEX.fullmatch(query):
         raise InputError(f"'{query[:200]}' is no document id: 4 to 32 hex digits, as 'factory duplicates' prints them.")
     current = Current(workspace)

@@ -16,14 +16,28 @@ from factory.core.stage import InputFile
 from factory.execution.local import LocalExecutor
 from factory.recipes import limits
 from factory.recipes.graph import Node
-from factory.recipes.trial import LEAST_SPREAD, UNKNOWN_SPREAD, Found, Rate, run_trial
+from factory.recipes.trainings import PROOF, Foreseen, groups, summed
+from factory.recipes.trainings import spread_of as _range
+from factory.recipes.trial import NOT_TRIED, UNKNOWN_SPREAD, Found, Rate, run_trial
 from factory.recipes.workspace import Status, Workspace
 from factory.storage.parts import ROW_GROUP_BYTES, value_count
 from factory.storage.store import Store
 
 SAMPLE = 500
 ROW_GROUPS_HELD = 3  # of a part that is being written: its batches, the table of them, and their pages
-UNTIMED = "the time they take is not tried on a sample"
+UNCOUNTED = ("models", "searches", "tokens", "pools", "mixture", "proxies", "evaluations", "leaderboard")
+OF_PROOFS = (  # what lines of tokens, searches, trainings and evaluations have besides
+    "trainings",
+    "there",
+    "rounds",
+    "tokens",
+    "flops",
+    "items",
+    "training_seconds",
+    "gpu_seconds",
+    "usd",
+    "records",
+)
 BY_TEXT = ("scores", "keys", "encodings")
 
 
@@ -59,7 +73,9 @@ def estimate(
     amounts = {name: _amount(workspace, name, states, found, again=again) for name in workspace.inputs}
     asked = [_link_needs(workspace, node, amounts, states, found, again=again) for node in todo if node.kind == "links"]
     needs = {item.node.name: item for item in asked if item is not None}
-    lines = [_line(workspace, node, states[node.name], amounts, found, needs) for node in todo]
+    expected = sum(amount.rows for amount in amounts.values()) / max(1, found.documents)
+    foreseen = Foreseen(workspace, found, states, expected, again=again)
+    lines = [_line(workspace, node, states[node.name], amounts, found, needs, foreseen) for node in todo]
     workers = workspace.executor.workers
     totals = _totals(workspace, lines, list(needs.values()), amounts, found)
     refused = limits.problems(
@@ -78,6 +94,7 @@ def estimate(
         "store": workspace.store.url,
         "sample": {"documents": found.documents, "of": found.origin},
         "datasets": lines,
+        "proofs": groups(workspace.recipe, lines),
         "totals": totals,
         "workers": workers,
         "memory": workspace.memory,
@@ -183,6 +200,7 @@ def _line(
     amounts: Mapping[str, Amount],
     found: Found,
     needs: Mapping[str, limits.LinkNeeds],
+    foreseen: Foreseen,
 ) -> dict[str, Any]:
     own = amounts.get(node.partition)
     rows = own.rows if own else sum(amount.rows for amount in amounts.values())
@@ -190,7 +208,7 @@ def _line(
         "name": node.name,
         "kind": node.kind,
         "state": state.state,
-        "rows": round(rows) if node.kind not in ("models", "proxies", "evaluations", "leaderboard") else None,
+        "rows": round(rows) if node.kind not in UNCOUNTED else None,
         "rows_range": None,
         "input_bytes": sum(own.inputs.values()) if own and node.kind == "documents" else None,
         "cpu_seconds": None,
@@ -199,6 +217,7 @@ def _line(
         "disk": None,
         "exchange": None,
         "splits": None,
+        **dict.fromkeys(OF_PROOFS),
         "unknown": None,
         "last": _last(state.manifest),
     }
@@ -207,11 +226,11 @@ def _line(
         line["rows_range"] = _range(rows, spread)
     if node.kind == "documents" and own is not None:
         return {**line, **_reading(own, found)}
-    if node.kind == "tokens":
-        return {**line, "disk": _range(_token_bytes(workspace, node.label), LEAST_SPREAD), "unknown": UNTIMED}
+    if node.kind in PROOF:
+        return {**line, **foreseen.line(node.kind, node.label)}
     rate = found.rates.get((node.kind, node.label))
     if rate is None:
-        return {**line, "unknown": found.unknown.get((node.kind, node.label), "nothing to try it on")}
+        return {**line, "unknown": found.unknown.get((node.kind, node.label), NOT_TRIED)}
     return {**line, **_making(workspace, node, own, amounts, rate, needs.get(node.name), found.documents)}
 
 
@@ -265,15 +284,6 @@ def _making(
     }
 
 
-def _token_bytes(workspace: Workspace, label: str) -> float:
-    """The tokens a mixture asks for, in the bytes each takes on disk."""
-    mixture, tokenizer = workspace.recipe.experiment(label).mixture, workspace.recipe.tokenizer
-    assert mixture is not None
-    assert tokenizer is not None
-    width = 2 if (tokenizer.vocab_size or 0) <= 1 << 16 else 4
-    return float(mixture.config.model_dump()["tokens"] * width)
-
-
 def _learns(workspace: Workspace, label: str, rows: float) -> float:
     """The most documents a model learns from where there are so many, with those in files of its own."""
     recipe = workspace.recipe
@@ -282,11 +292,6 @@ def _learns(workspace: Workspace, label: str, rows: float) -> float:
     use = next(use for use in (*recipe.scorers, *recipe.linkers) if use.label == label)
     samples = use.stage.train.samples(use.config) if use.stage.train is not None else ()
     return float(sum(item.documents if item.uri is not None else min(rows, item.documents) for item in samples))
-
-
-def _range(value: float, spread: float) -> dict[str, float]:
-    spread = max(spread, LEAST_SPREAD)
-    return {"value": value, "low": value / (1 + spread), "high": value * (1 + spread)}
 
 
 def _last(manifest: Manifest | None) -> dict[str, Any] | None:
@@ -318,6 +323,10 @@ def _totals(
         "cpu_seconds": cpu,
         "wall_seconds": {end: amount / workers for end, amount in cpu.items()},
         "memory": max(peaks, key=lambda item: item["value"], default=None),
+        "gpu_seconds": summed(lines, "gpu_seconds"),
+        "usd": summed(lines, "usd"),
+        "flops": sum(line["flops"] or 0.0 for line in lines),
+        "trainings": sum(line["trainings"] or 0 for line in lines),
         "disk": {end: _sum(lines, "disk", end) for end in ("value", "low", "high")},
         "exchange": limits.exchange_peak(workspace.recipe, needs),
         "without": [line["name"] for line in lines if line["unknown"] is not None],
@@ -337,8 +346,10 @@ def _start(
         if line["start_seconds"] is None:
             continue
         step, _, snapshot = line["name"].partition("@")
+        step = line["kind"] if line["kind"] in PROOF else step  # the libraries of a training are loaded once for all
         seconds[step] = max(seconds.get(step, 0.0), line["start_seconds"])
-        own = [amounts[snapshot]] if snapshot in amounts else [] if line["kind"] == "models" else amounts.values()
+        alone = line["kind"] in ("models", *PROOF)
+        own = [amounts[snapshot]] if snapshot in amounts else [] if alone else amounts.values()
         parts[step] = parts.get(step, 0) + max(1, sum(amount.parts for amount in own))
     started = max((min(workers, number) for number in parts.values()), default=0)
     total = boot * started + sum(taken * min(workers, parts[step]) for step, taken in seconds.items())

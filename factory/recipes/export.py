@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import zstandard
 
-from factory.core.errors import FactoryError, IntegrityError, suggest
+from factory.core.errors import FactoryError, InputError, IntegrityError, suggest
 from factory.core.fingerprint import fingerprint
 from factory.core.manifest import Manifest, Part
 from factory.core.schema import DOCUMENT
@@ -43,9 +43,9 @@ def export(workspace: Workspace, experiment: str, to: str, form: str = "parquet"
     recipe = workspace.recipe
     labels = [item.label for item in recipe.experiments]
     if experiment not in labels:
-        raise FactoryError(f"No experiment is named '{experiment}'.{suggest(experiment, labels)}")
+        raise InputError(f"No experiment is named '{experiment}'.{suggest(experiment, labels)}")
     if form not in FORMATS:
-        raise FactoryError(f"No format is named '{form}'.{suggest(form, FORMATS)}")
+        raise InputError(f"No format is named '{form}'.{suggest(form, FORMATS)}")
     target = Store(to if "://" in to else os.path.abspath(to))
     parts = [
         payload

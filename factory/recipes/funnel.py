@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from factory.core.decisions import add_funnels
-from factory.core.errors import FactoryError, suggest
+from factory.core.errors import FactoryError, InputError, suggest
 from factory.core.fingerprint import hash_ids
 from factory.core.ledger import add_counts
 from factory.core.manifest import Manifest, Part
@@ -42,7 +42,7 @@ def funnels(
 def _chosen(what: str, asked: Sequence[str], known: Sequence[str]) -> list[str]:
     for name in asked:
         if name not in known:
-            raise FactoryError(f"No {what} is named '{name}'.{suggest(name, known)}")
+            raise InputError(f"No {what} is named '{name}'.{suggest(name, known)}")
     return list(asked) or list(known)
 
 
@@ -100,7 +100,7 @@ def find_rules(found: Sequence[Mapping[str, Any]], name: str) -> tuple[str, list
             return funnel["experiment"], matching
         known.update(dict.fromkeys([*own, *(rule.split(".")[0] for rule in own)]))
     labels = ", ".join(funnel["experiment"] for funnel in found)
-    raise FactoryError(f"No rule of {labels} is named '{name}'.{suggest(name, known)}")
+    raise InputError(f"No rule of {labels} is named '{name}'.{suggest(name, known)}")
 
 
 def examples(

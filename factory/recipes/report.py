@@ -20,6 +20,7 @@ from factory.recipes.evidence import compare
 from factory.recipes.funnel import ERROR, examples, funnels, holds
 from factory.recipes.lookup import Current, bounds
 from factory.recipes.searches import searches
+from factory.recipes.signals import learning_curves
 from factory.recipes.status import ledger, status
 from factory.recipes.workspace import Workspace
 from factory.reports.page import render
@@ -77,6 +78,7 @@ def gather(workspace: Workspace) -> dict[str, Any]:
         "histograms": list(_histograms(current, found)),
         "dropped": list(_dropped(workspace, found)),
         **_hosts(current, found),
+        "selections": [_selection(current, manifest) for manifest in current.of("selection")],
         "domains": {manifest.label: _domains(manifest) for manifest in current.of("selection")},
         "clusters": duplicates(workspace, largest=CLUSTERS, current=current),
         "contamination": contamination_by_experiment(workspace, current, examples=EXAMPLES),
@@ -88,6 +90,7 @@ def gather(workspace: Workspace) -> dict[str, Any]:
         "comparisons": list(_comparisons(workspace, current, board)) if board else [],
         "best": _best(board),
         "losses": _losses(current),
+        "learning": learning_curves(workspace, current),
         "environment": environment(),
         "datasets": datasets,
     }
@@ -200,6 +203,36 @@ def _counted(column: pa.ChunkedArray) -> dict[str, int]:
     return {item["values"]: item["counts"] for item in pc.value_counts(column).to_pylist()}
 
 
+def _selection(current: Current, selection: Manifest) -> dict[str, Any]:
+    """How many documents an experiment takes, and how often: by what its selector says, and in which order."""
+    chosen = selection.spec.get("selection")
+    taken: dict[int, list[int]] = {}
+    for part in selection.parts if chosen else ():
+        table = read_part(current.workspace.store, part, ["repeats", "tokens"])
+        tokens = table.column("tokens").fill_null(0).cast(pa.int64())
+        read = pc.multiply(table.column("repeats").cast(pa.int64()), tokens)
+        own = pa.table({"repeats": table.column("repeats"), "read": read}).group_by("repeats")
+        for row in own.aggregate([("read", "sum"), ("read", "count")]).to_pylist():
+            counts = taken.setdefault(row["repeats"], [0, 0])
+            counts[0] += row["read_count"]
+            counts[1] += row["read_sum"]
+    by = selection.spec["by"]
+    return {
+        "experiment": selection.label,
+        "rows": selection.rows,
+        "documents": sum(selection.notes["documents"].values()),
+        "tokens": sum(selection.notes["tokens"].values()),
+        "domains": len(selection.notes["documents"]),
+        "by": by if isinstance(by, str) else ", ".join(by),
+        "best_first": selection.spec.get("best_first"),
+        "selector": f"{chosen['stage']}@{chosen['version']}" if chosen else None,
+        "settings": dict(chosen["settings"]) if chosen else {},
+        "reads": list(chosen["reads"]) if chosen else [],
+        "repeated": bool(chosen),
+        "repeats": [{"repeats": n, "documents": own[0], "tokens": own[1]} for n, own in sorted(taken.items())],
+    }
+
+
 def _domains(selection: Manifest) -> list[dict[str, Any]]:
     documents, tokens = selection.notes["documents"], selection.notes["tokens"]
     rows = [{"domain": name, "documents": documents[name], "tokens": tokens[name]} for name in documents]
@@ -249,11 +282,12 @@ def _losses(current: Current) -> dict[str, list[list[tuple[float, float]]]]:
 
 
 def _comparisons(workspace: Workspace, current: Current, board: Manifest) -> Iterator[dict[str, Any]]:
-    """Every ranked experiment against the base, task by task."""
-    ranked = {(row["experiment"], row["scale"]) for row in board.notes["board"]["rows"] if row["against_base"]}
+    """Every ranked experiment against the base, task by task, in the order of the leaderboard."""
+    rows = board.notes["board"]["rows"]
+    ranked = list(dict.fromkeys((row["experiment"], row["scale"]) for row in rows if row["against_base"]))
     base = board.notes["board"]["base"]
     names = {experiment.label for experiment in workspace.recipe.experiments}
-    for experiment, scale in sorted(ranked)[:MOST_COMPARED]:
+    for experiment, scale in ranked[:MOST_COMPARED]:
         if {experiment, base} <= names:
             try:
                 yield compare(workspace, base, experiment, scale=scale, current=current, resamples=COMPARED)

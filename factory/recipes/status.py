@@ -5,6 +5,7 @@ from typing import Any
 
 from factory.core.ledger import add_counts, imbalance
 from factory.core.manifest import Manifest
+from factory.recipes import limits
 from factory.recipes.graph import KINDS
 from factory.recipes.lookup import Current
 from factory.recipes.workspace import Status, Workspace
@@ -49,7 +50,21 @@ def plan(workspace: Workspace, names: Iterable[str] | None = None) -> dict[str, 
         "experiments": [experiment.label for experiment in workspace.recipe.experiments],
         "datasets": rows,
         "counts": add_counts({row["state"]: 1} for row in rows),
+        "refused": _refused(workspace, [state for state in states if state.node.name in chosen], states),
     }
+
+
+def _refused(workspace: Workspace, chosen: Iterable[Status], states: Iterable[Status]) -> list[str]:
+    """Why a run would refuse these datasets, as far as the sizes of what they read are known."""
+    found = {
+        state.node.name: state.manifest for state in states if state.state == "cached" and state.manifest is not None
+    }
+    needs = [
+        limits.needs_of(workspace.recipe, workspace.store, state.node, found, workspace.memory)
+        for state in chosen
+        if state.node.kind == "links" and state.state != "cached"
+    ]
+    return limits.problems(workspace.recipe, workspace.store, needs, memory=workspace.memory)
 
 
 def _line(workspace: Workspace, state: Status, rate: float | None) -> dict[str, Any]:

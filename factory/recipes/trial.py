@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from factory.core.errors import FactoryError
-from factory.core.manifest import Manifest, Part
+from factory.core.manifest import Manifest, Part, dataset_name
 from factory.core.schema import DOCUMENT
 from factory.core.stage import InputFile, InputPart
 from factory.execution.local import LocalExecutor
@@ -35,8 +35,9 @@ from factory.recipes.graph import Node, build_graph
 from factory.recipes.inputs import Inputs
 from factory.recipes.progress import Progress, Silent
 from factory.recipes.recipe import Recipe
-from factory.recipes.steps import columns, decisions, links, models, selection
+from factory.recipes.steps import columns, decisions, links, models, selection, tokens
 from factory.recipes.steps.documents import read_documents
+from factory.recipes.trial_training import Tried, like, try_training
 from factory.recipes.work import Step, Work
 from factory.stages.sources.ranged import open_input
 from factory.storage.manifests import write_manifest
@@ -51,7 +52,10 @@ STEPS: Mapping[str, Step] = {
     "links": links.make_all,
     "decisions": decisions.make_all,
     "selection": selection.make_all,
+    "pools": tokens.make_all,
 }
+NOT_TRIED = "not tried on a sample; it is soon made"
+TRAINED = ("proxies", "evaluations", "searches")  # tried by `factory.recipes.trial_training`
 RANGE = 256 << 10  # bytes of an input that are read at once
 READ_FACTOR = 4  # times the sample, the most records that are read of one range to know how many it has
 MOST_RANGES = 64
@@ -108,6 +112,9 @@ class Found:
     rates: dict[tuple[str, str], Rate] = field(default_factory=dict)
     keys: dict[str, "Keys"] = field(default_factory=dict)  # by linker
     boot: float = 0.0  # CPU seconds of a worker before its first task
+    selections: dict[str, Manifest] = field(default_factory=dict)  # of the sample, by experiment
+    pools: dict[str, int] = field(default_factory=dict)  # tokens of the sample's pools
+    tried: dict[str, Tried | str] = field(default_factory=dict)  # by experiment; why not, where it could not be
     unknown: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
@@ -139,6 +146,7 @@ class _TrialBench:
         tasks: list[Task],
         unit: str = "bytes",
         on_report: Callable[[Task, Mapping[str, Any]], None] | None = None,
+        failed: dict[str, FactoryError] | None = None,
     ) -> dict[str, dict[str, Any]]:
         results: dict[str, dict[str, Any]] = {}
 
@@ -218,8 +226,8 @@ def run_trial(
             merged.setdefault(label, []).extend(files)
     found = Found()
     with _bench(recipe, {snapshot: merged}, memory) as bench:
-        graph = build_graph(recipe, bench.inputs)
-        needed = _needed(graph, wanted)
+        graph = build_graph(_with_pools(recipe), bench.inputs)
+        needed = _needed(graph, _with_what_is_read(recipe, wanted))
         progress.start("measure", len(needed) + 1, "datasets")
         try:
             if documents:
@@ -229,11 +237,38 @@ def run_trial(
             progress.advance(1)
             found.documents = table.num_rows
             if table.num_rows:
-                _measure(bench, found, table, snapshot, needed, ready, progress)
+                worlds = _measure(bench, found, table, snapshot, needed, ready, progress)
+                _try_trainings(bench, found, worlds, wanted)
             found.boot = bench.spent[0].before if bench.spent else 0.0
         finally:
             progress.finish()
     return found
+
+
+def _with_pools(recipe: Recipe) -> Recipe:
+    """The recipe with a pool of what each experiment selects: where all documents there are is what trainings read."""
+    drawing = [
+        one.model_copy(
+            update={"proxy": one.proxy.model_copy(update={"redraw": True, "seeds": max(2, one.proxy.seeds)})}
+        )
+        for one in recipe.experiments
+    ]
+    return recipe.model_copy(update={"experiments": tuple(drawing)}) if recipe.tokenizer is not None else recipe
+
+
+def _with_what_is_read(recipe: Recipe, wanted: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """With the pools on which tokens and trainings are tried."""
+    labels = {search.label: search.experiment for search in recipe.searches}
+    read = {
+        labels[label] if kind == "searches" else label
+        for kind, label in wanted
+        if kind in ("tokens", *TRAINED) and label
+    }
+    pools = {("pools", _with_pools(recipe).pool_of(label)) for label in read}
+    # What is trained on is not made of a sample; what it is made from is.
+    return {
+        (kind, label) for kind, label in wanted if kind not in ("tokens", "mixture", "leaderboard", *TRAINED)
+    } | pools
 
 
 def _needed(graph: Mapping[str, Node], wanted: set[tuple[str, str]]) -> list[Node]:
@@ -378,7 +413,7 @@ def _measure(
     needed: Sequence[Node],
     ready: Mapping[str, tuple[Store, Manifest]],
     progress: Progress,
-) -> None:
+) -> "_Worlds":
     rows = table.num_rows
     # The last rows compile, the first ones show what starting costs: the same ones would be found made.
     last, few, many = (
@@ -401,7 +436,7 @@ def _measure(
                 world[node.name] = _borrowed(bench.store, *ready[node.label])
             continue
         if node.kind not in STEPS:
-            found.unknown[key] = "not tried on a sample"
+            found.unknown[key] = NOT_TRIED
         elif missing:
             found.unknown[key] = f"needs {missing[0]}, which could not be tried"
         elif node.kind == "models" and "://" in str(node.files):
@@ -411,6 +446,39 @@ def _measure(
                 _measure_node(bench, found, node, worlds)
             except FactoryError as error:
                 found.unknown[key] = f"cannot be made of a sample: {str(error)[:160]}"
+    made = [manifest for manifest in worlds.many.values() if manifest.kind in ("selection", "pools")]
+    found.selections = {manifest.label: manifest for manifest in made if manifest.kind == "selection"}
+    found.pools = {manifest.label: manifest.notes["tokens"] for manifest in made if manifest.kind == "pools"}
+    return worlds
+
+
+def _try_trainings(bench: "_TrialBench", found: Found, worlds: "_Worlds", wanted: set[tuple[str, str]]) -> None:
+    """Try what trainings of each shape take; those of one shape once."""
+    recipe = bench.recipe
+    labels = {search.label: search.experiment for search in recipe.searches}
+    trained = sorted(
+        {labels[label] if kind == "searches" else label for kind, label in wanted if kind in TRAINED and label}
+    )
+    known: dict[str, Tried | str] = {}
+
+    def run(task: Task) -> tuple[Any, int]:
+        result = bench.run_tasks(task.name, [task])[task.name]
+        return result, bench.spent[-1].peak
+
+    for label in trained:
+        shape = like(recipe, label)
+        pool = worlds.many.get(dataset_name("pools", _with_pools(recipe).pool_of(label), ""))
+        tokenizer = worlds.many.get(dataset_name("models", "tokenizer", ""))
+        if shape not in known and (pool is None or tokenizer is None):
+            known[shape] = "there are no tokens of the sample to try it on"
+        elif shape not in known:
+            assert pool is not None
+            assert tokenizer is not None
+            try:
+                known[shape] = try_training(bench, label, pool, tokenizer, run)
+            except FactoryError as error:
+                known[shape] = str(error)[:200]
+        found.tried[label] = known[shape]
 
 
 def _documents(bench: _TrialBench, table: pa.Table, snapshot: str, pieces: int, name: str) -> Manifest:
@@ -502,6 +570,8 @@ def _make(bench: _TrialBench, node: Node, world: dict[str, Manifest]) -> tuple[l
     upstream = {name: world[name] for name in node.upstream}
     work = Work(node, node.fingerprint({name: item.digest for name, item in upstream.items()}), upstream)
     made = STEPS[node.kind](bench, [work])[node.name]
+    if isinstance(made, FactoryError):
+        raise made
     inputs = node.inputs({name: item.digest for name, item in upstream.items()})
     named = (node.kind, node.label, node.partition, work.fingerprint)
     world[node.name] = write_manifest(

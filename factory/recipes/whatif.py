@@ -176,7 +176,7 @@ def _with_setting(rule: dict[str, Any], setting: str, value: str, change: str) -
 def _rules(workspace: Workspace, experiment: str) -> list[dict[str, Any]]:
     labels = [item.label for item in workspace.recipe.experiments]
     if experiment not in labels:
-        raise FactoryError(f"No experiment is named '{experiment}'.{suggest(experiment, labels)}")
+        raise InputError(f"No experiment is named '{experiment}'.{suggest(experiment, labels)}")
     folder = workspace.recipe.folder
     return [_plain(rule, folder) for rule in workspace.recipe.experiment(experiment).rules]
 
@@ -194,7 +194,7 @@ def _tables(current: Current, rules: Sequence[dict[str, Any]], wanted: Sequence[
     """The snapshots' columns. Raises FactoryError for an unknown snapshot, and where a column is not there yet."""
     for name in wanted:
         if name not in current.snapshots:
-            raise FactoryError(f"No snapshot is named '{name}'.{suggest(name, current.snapshots)}")
+            raise InputError(f"No snapshot is named '{name}'.{suggest(name, current.snapshots)}")
     names = sorted({name for rule in rules for name in rule["reads"]} - {"doc_id", "error", "source"})
     owners = column_owners(current.workspace.recipe)
     owned = {owners[name][:2] for name in names if name in owners} | {("encodings", "")}

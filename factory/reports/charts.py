@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 from factory.reports.text import clean
 
 KEPT, DROPPED, OTHER, QUARANTINED, LINE = "#2b8a6e", "#d9795d", "#dcd6c8", "#8a8a8a", "#1f2d3d"
+HEIGHT, LEFT, BASE = 280, 56, 240  # of a plot of curves: in all, and where its axes are
 LONGEST_LABEL, LETTER = 64, 6.8  # characters; pixels of one, on average
 COLOURS = ("#3566a8", "#d9795d", "#2b8a6e", "#8e5ea2", "#c9a227", "#4aa3a2", "#a84f4f", "#6b7f3f")
 
@@ -86,30 +87,51 @@ def curves(
     points = [point for lines in series.values() for line in lines for point in line]
     if not points:
         return Markup("")
-    height, left, base = 280, 56, 240
-    low, high = min(y for _, y in points), max(y for _, y in points)
-    x_of = _scale(0, max(x for x, _ in points) or 1, left, width - 12)
-    y_of = _scale(low, high if high > low else low + 1, base, 12)
-    drawn = []
-    for step in range(5):
-        y = low + (high - low) * step / 4
-        drawn.append(f'<line x1="{left}" y1="{y_of(y):.1f}" x2="{width - 12}" y2="{y_of(y):.1f}" stroke="#e4e4e0"/>')
-        drawn.append(_text(left - 6, y_of(y) + 4, number(y), anchor="end", style="muted"))
-    for index, (name, lines) in enumerate(series.items()):
-        colour = COLOURS[index % len(COLOURS)]
+    x_of, y_of, drawn = _axes([x for x, _ in points], [y for _, y in points], x_name, y_name, width)
+    for index, lines in enumerate(series.values()):
         for line in lines:
             path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in line)
+            colour = COLOURS[index % len(COLOURS)]
             drawn.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.2" opacity="0.85"/>')
+    return _svg(width, HEIGHT + 16 * ((len(series) - 1) // 4), [*drawn, *_legend(list(series))])
+
+
+def bands(
+    series: Mapping[str, Sequence[tuple[float, float, float | None]]],
+    x_name: str,
+    y_name: str,
+    *,
+    level: float | None = None,
+    width: int = 720,
+) -> Markup:
+    """A line of means with a band of one deviation for each name: (x, mean, deviation or None). `level` is a dashed line.
+
+    The dashed line does not stretch the plot: where it is far from every curve it is left out.
+    """
+    points = [point for line in series.values() for point in line]
+    if not points:
+        return Markup("")
+    edges = [mean + side * (spread or 0.0) for _, mean, spread in points for side in (-1, 1)]
+    near = level is not None and min(edges) - (max(edges) - min(edges)) <= level <= 2 * max(edges) - min(edges)
+    drawn_to = [*edges, level] if near and level is not None else edges
+    x_of, y_of, drawn = _axes([x for x, _, _ in points], drawn_to, x_name, y_name, width)
+    if near and level is not None:
         drawn.append(
-            f'<rect x="{left + 8 + 150 * (index % 4)}" y="{base + 16 + 16 * (index // 4)}" '
-            f'width="10" height="10" fill="{colour}"/>'
+            f'<line x1="{LEFT}" y1="{y_of(level):.1f}" x2="{width - 12}" y2="{y_of(level):.1f}" stroke="{LINE}" '
+            'stroke-dasharray="4 3"/>'
         )
-        drawn.append(_text(left + 23 + 150 * (index % 4), base + 25 + 16 * (index // 4), clean(name, 20)))
-    drawn.append(_text(left + 4, 14, y_name, style="muted"))
-    drawn.append(
-        _text(width - 12, base + 14, f"{number(max(x for x, _ in points))} {x_name}", anchor="end", style="muted")
-    )
-    return _svg(width, height + 16 * ((len(series) - 1) // 4), drawn)
+    for index, line in enumerate(series.values()):
+        colour = COLOURS[index % len(COLOURS)]
+        known = [(x, mean, spread) for x, mean, spread in line if spread is not None]
+        around = [(x, mean + spread) for x, mean, spread in known]
+        around += [(x, mean - spread) for x, mean, spread in reversed(known)]
+        shape = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in around)
+        path = " ".join(f"{x_of(x):.1f},{y_of(mean):.1f}" for x, mean, _ in line)
+        if around:
+            drawn.append(f'<polygon points="{shape}" fill="{colour}" stroke="none" opacity="0.18"/>')
+        drawn.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+        drawn += [f'<circle cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="2.2" fill="{colour}"/>' for x, y, _ in line]
+    return _svg(width, HEIGHT + 16 * ((len(series) - 1) // 4), [*drawn, *_legend(list(series))])
 
 
 def intervals(
@@ -149,40 +171,94 @@ def intervals(
     return _svg(width, base + 14, drawn)
 
 
-def forest(
-    rows: Sequence[tuple[str, float, tuple[float, float] | None, tuple[float, float] | None, str]], width: int = 720
-) -> Markup:
+Difference = tuple[str, float, tuple[float, float] | None, tuple[float, float] | None, str]
+
+
+def forest(rows: Sequence[Difference], width: int = 720) -> Markup:
     """Differences around a line at 0: (name, difference, interval of seeds, of seeds and items, verdict) a row.
 
     Better is green, worse red, undecided grey: where the thin line crosses the dashed one, nothing is claimed.
     """
+    return grouped_forest([("", rows)], width)
+
+
+def grouped_forest(groups: Sequence[tuple[str, Sequence[Difference]]], width: int = 720) -> Markup:
+    """The same with a line of its own above each group, all on one scale."""
+    rows = [row for _, own in groups for row in own]
     if not rows:
         return Markup("")
     colours = {"better": KEPT, "worse": DROPPED}
     edges = [0.0, *(edge for _, value, first, second, _ in rows for edge in (value, *(first or ()), *(second or ())))]
     edges = [edge for edge in edges if math.isfinite(edge)]
     pad = (max(edges) - min(edges)) * 0.06 or 1
-    left, height = 200, 26
+    left, height, heading = 200, 22, 24
     place = _scale(min(edges) - pad, max(edges) + pad, left, width - 150)
-    base = len(rows) * height + 8
+    base = 8 + sum(len(own) * height + (heading if title else 0) for title, own in groups)
     drawn = [
         f'<line x1="{place(0):.1f}" y1="2" x2="{place(0):.1f}" y2="{base}" stroke="{LINE}" stroke-dasharray="4 3"/>'
     ]
-    for index, (name, value, seeds, both, verdict) in enumerate(rows):
-        y = index * height + 16
-        colour = colours.get(verdict, QUARANTINED)
-        drawn.append(_text(left - 10, y + 4, clean(name, 32), anchor="end"))
-        for span, stroke, opacity in ((both, 1.5, 0.9), (seeds, 7, 0.3)):
-            if span:
-                drawn.append(
-                    f'<line x1="{place(span[0]):.1f}" y1="{y}" x2="{place(span[1]):.1f}" y2="{y}" stroke="{colour}" '
-                    f'stroke-width="{stroke}" opacity="{opacity}"/>'
-                )
-        drawn.append(f'<circle cx="{place(value):.1f}" cy="{y}" r="4" fill="{colour}"/>')
-        drawn.append(_text(width - 142, y + 4, f"{value:+.4f} {clean(verdict, 12)}"))
+    y = 0
+    for title, own in groups:
+        if title:
+            y += heading
+            drawn.append(_text(0, y - 6, clean(title, 60), style="head"))
+        for name, value, seeds, both, verdict in own:
+            drawn += _difference(
+                name, value, seeds, both, verdict, y + 14, place, colours.get(verdict, QUARANTINED), width
+            )
+            y += height
     drawn.append(_text(left, base + 10, number(min(edges)), style="muted"))
     drawn.append(_text(width - 150, base + 10, number(max(edges)), anchor="end", style="muted"))
     return _svg(width, base + 16, drawn)
+
+
+def _difference(
+    name: str,
+    value: float,
+    seeds: tuple[float, float] | None,
+    both: tuple[float, float] | None,
+    verdict: str,
+    y: int,
+    place: Callable[[float], float],
+    colour: str,
+    width: int,
+) -> list[str]:
+    drawn = [_text(190, y + 4, clean(name, 32), anchor="end")]
+    for span, stroke, opacity in ((both, 1.5, 0.9), (seeds, 7, 0.3)):
+        if span:
+            drawn.append(
+                f'<line x1="{place(span[0]):.1f}" y1="{y}" x2="{place(span[1]):.1f}" y2="{y}" stroke="{colour}" '
+                f'stroke-width="{stroke}" opacity="{opacity}"/>'
+            )
+    drawn.append(f'<circle cx="{place(value):.1f}" cy="{y}" r="4" fill="{colour}"/>')
+    drawn.append(_text(width - 142, y + 4, f"{value:+.4f} {clean(verdict, 12)}"))
+    return drawn
+
+
+def _axes(
+    xs: Sequence[float], ys: Sequence[float], x_name: str, y_name: str, width: int
+) -> tuple[Callable[[float], float], Callable[[float], float], list[str]]:
+    """Where x and y lie in a plot from x = 0 on, and its lines and labels."""
+    low, high = min(ys), max(ys)
+    x_of = _scale(0, max(xs) or 1, LEFT, width - 12)
+    y_of = _scale(low, high if high > low else low + 1, BASE, 12)
+    drawn = []
+    for step in range(5):
+        y = low + (high - low) * step / 4
+        drawn.append(f'<line x1="{LEFT}" y1="{y_of(y):.1f}" x2="{width - 12}" y2="{y_of(y):.1f}" stroke="#e4e4e0"/>')
+        drawn.append(_text(LEFT - 6, y_of(y) + 4, number(y), anchor="end", style="muted"))
+    drawn.append(_text(LEFT + 4, 14, y_name, style="muted"))
+    drawn.append(_text(width - 12, BASE + 14, f"{number(max(xs))} {x_name}", anchor="end", style="muted"))
+    return x_of, y_of, drawn
+
+
+def _legend(names: Sequence[str]) -> list[str]:
+    drawn = []
+    for index, name in enumerate(names):
+        x, y = LEFT + 8 + 150 * (index % 4), BASE + 16 + 16 * (index // 4)
+        drawn.append(f'<rect x="{x}" y="{y}" width="10" height="10" fill="{COLOURS[index % len(COLOURS)]}"/>')
+        drawn.append(_text(x + 15, y + 9, clean(name, 20)))
+    return drawn
 
 
 def number(value: float) -> str:

@@ -72,24 +72,64 @@ def page(data: Mapping[str, Any]) -> str:
 
 def forest(data: Mapping[str, Any]) -> Markup:
     """The differences of all tasks, a panel for each metric: their units differ."""
-    panels: dict[str, list[Any]] = {}
-    for one, _ in _marked(data):
-        panels.setdefault(one["metric"], []).append(one)
+    return _panels({one["metric"]: one["higher_is_better"] for one, _ in _marked(data)}, [data], by_task=False)
+
+
+def forests(items: Sequence[Mapping[str, Any]]) -> Markup:
+    """Several experiments against one base: a panel for each metric, task below task, in each the experiments."""
+    metrics = {one["metric"]: one["higher_is_better"] for data in items for one, _ in _marked(data)}
+    return _panels(metrics, items, by_task=True)
+
+
+def _panels(metrics: Mapping[str, bool], items: Sequence[Mapping[str, Any]], *, by_task: bool) -> Markup:
     drawn = Markup("")
-    for metric, rows in panels.items():
-        points = [
-            (
-                one["task"],
-                one["verdict"]["difference"],
-                span(one["verdict"]["seed_interval"]),
-                span(one["verdict"]["interval"]),
-                one["verdict"]["outcome"],
-            )
-            for one in rows
-        ]
-        better = "right" if rows[0]["higher_is_better"] else "left"
-        drawn += Markup("<h3>{}: better is to the {}</h3>").format(metric, better) + charts.forest(points)
+    for metric, higher in metrics.items():
+        groups: dict[str, list[charts.Difference]] = {}
+        for data in items:
+            for one, mark in _marked(data):
+                if one["metric"] != metric or (by_task and one["verdict"] is None):
+                    continue
+                task = f"{one['task']} ({mark})" if mark else one["task"]
+                verdict = one["verdict"]
+                row = data["other"] if by_task else one["task"]
+                spans = span(verdict["seed_interval"]), span(verdict["interval"])
+                group = groups.setdefault(task if by_task else "", [])
+                group.append((row, verdict["difference"], *spans, verdict["outcome"]))
+        better = "right" if higher else "left"
+        drawn += Markup("<h3>{}: better is to the {}</h3>").format(metric, better)
+        drawn += charts.grouped_forest(list(groups.items()))
     return drawn
+
+
+def against_base(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each experiment: its verdict on the primary metric, and what deciding would take."""
+    rows = []
+    for data in items:
+        primary, decide = data["primary"], data["to_decide"]
+        verdict = primary["verdict"]
+        rows.append(
+            {
+                "experiment": data["other"],
+                "scale": data["scale"],
+                "base": number(primary["base"]["value"]),
+                "value": number(primary["other"]["value"]),
+                "difference": f"{verdict['difference']:+.4f}",
+                "interval": interval(verdict["interval"]),
+                "p": number(primary["p_holm"], 3) if primary["p_holm"] is not None else number(verdict["p"], 3),
+                "outcome": verdict["outcome"],
+                "tasks": _tally(data["tasks"]),
+                "power": number(primary["power"], 2),
+                "to_decide": f"{decide['runs']} more runs, {_price(decide)}" if decide is not None else "",
+            }
+        )
+    return rows
+
+
+def _tally(tasks: Sequence[Mapping[str, Any]]) -> str:
+    """2 better, 1 worse of 11."""
+    told = [one["verdict"]["outcome"] for one in tasks]
+    said = ", ".join(f"{told.count(name)} {name}" for name in ("better", "worse") if name in told)
+    return f"{said or 'none decided'} of {len(told)}" if told else ""
 
 
 def _marked(data: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], str]]:

@@ -39,7 +39,7 @@ def contamination(data: Mapping[str, Any]) -> RenderableType:
     for item in data["benchmarks"]:
         blocks += _spans(item["examples"], f"{item['task']}: matched")
         if item["untested"]:
-            names = ", ".join(f"{one['item'].rsplit(':', 1)[-1]} ({one['why']})" for one in item["untested_items"])
+            names = ", ".join(f"{one['line']:,} ({one['why']})" for one in item["untested_items"])
             more = ", …" if item["untested"] > len(item["untested_items"]) else ""
             line = f"\n{item['task']}: {item['untested']:,} items cannot be tested; by line: {clean(names, 600)}{more}"
             blocks.append(Text(line, style="dim"))
@@ -65,8 +65,8 @@ def _spans(examples: Sequence[Mapping[str, Any]], title: str) -> list[Renderable
     blocks: list[RenderableType] = [Text(f"\n{title}", style="bold")] if examples else []
     for one in examples:
         line = Text("  ")
-        line.append(clean(one["item"]), style="cyan")
-        line.append(f" {one['part']}, {one['score']:.2f}, {one['words']} words in a row")
+        line.append(clean(one["place"]), style="cyan")
+        line.append(f": {one['part']}, {one['score']:.2f}, {one['words']} words in a row")
         if "doc_id" in one:
             line.append(f", in {one['doc_id'][:12]} {clean(one['url'] or one['snapshot'], 90)}")
         line.append(f"\n    …{clean(one['before'], SHOWN)}", style="dim")

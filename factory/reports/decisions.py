@@ -71,17 +71,24 @@ def signal(data: Mapping[str, Any]) -> RenderableType:
         "why",
     )
     usable = ", ".join(data["usable"]) or "none"
+    read = [f"{one['task']} ({one['scale']})" for one in data["cards"] if one["keep"]]
+    once = any(one["monotonicity"] is None for one in data["cards"])
+    hint = (
+        "Some tasks were scored once, at the end: proxy: {checkpoints: 6} keeps models on the way, and asks them, too."
+    )
     return Group(
         table(noise, floors, numbers=range(2, 10), title="Noise floor"),
         Text(""),
         table(early, cards, numbers=range(3, 7), title="Early signal"),
         Text(""),
+        Text(f"Tasks worth reading, by every criterion: {', '.join(read) or 'none'}", style="bold"),
         Text(f"Tasks that tell these experiments apart: {usable}", style="bold"),
+        *([Text(hint, style="dim")] if once else []),
     )
 
 
 def transfer(data: Mapping[str, Any]) -> RenderableType:
-    """Decisions of every smaller scale, and what scaling laws expected."""
+    """Decisions of every smaller scale and of models on the way, and what scaling laws expected."""
     rows = [
         (
             one["task"],
@@ -113,48 +120,92 @@ def transfer(data: Mapping[str, Any]) -> RenderableType:
         "expected",
         "seeds for 0.9",
     )
-    blocks: list[RenderableType] = [table(header, rows, numbers=range(2, 12), title=f"Decisions for {data['target']}")]
+    blocks: list[RenderableType] = []
+    if rows:
+        blocks.append(table(header, rows, numbers=range(2, 12), title=f"Decisions for {data['target']}"))
+    blocks += _by_compute(data)
     for task, law in data["laws"].items():
-        lines = [
-            (
-                name,
-                str(one["runs"]),
-                number(one["predicted"]),
-                interval(one["interval"]),
-                number(one["measured"]),
-                f"{one['error']:+.2%}",
-                "n/a" if one["alarm"] is None else "!" if one["alarm"] else "",
-            )
-            for name, one in law["experiments"].items()
-        ]
-        blocks += [
-            Text(""),
-            table(
-                ("experiment", "runs", "predicted", "95 %", "measured", "off by", "residuals"),
-                lines,
-                numbers=range(1, 6),
-                title=f"{task}: E + A/C^α at {data['target']}",
-            ),
-        ]
-        blocks += [
-            Text(
-                f"{one['first']} and {one['second']} change places ({one['probability']:.0%} of resamples)",
-                style="yellow",
-            )
-            for one in law["crossings"]
-        ]
+        blocks += _law(task, law, data["target"])
     warnings = dict.fromkeys(warning for one in data["rows"] for warning in one["warnings"])
     return Group(*blocks, *(Text(warning, style="yellow") for warning in warnings))
 
 
+def _by_compute(data: Mapping[str, Any]) -> list[RenderableType]:
+    """What one seed decides after so much compute, and finished small models beside the target's scale on its way."""
+    if not data["decisions"]:
+        return []
+    lines = [
+        (
+            one["task"],
+            one["scale"],
+            large(one["tokens"]),
+            "end" if one["finished"] else "on the way",
+            f"{one['compute']:.1%}",
+            number(one["accuracy"], 2),
+            str(one["seeds"]),
+            str(one["recipes"]),
+        )
+        for one in data["decisions"]
+    ]
+    header = ("task", "scale", "tokens", "model", "compute", "right decisions", "seeds", "recipes")
+    title = f"Right decisions of one seed by its share of {data['target']}'s compute; the target are the other seeds"
+    equal = [
+        f"{one['task']}: a finished {one['scale']} ({one['compute']:.1%} of the compute) decides {one['finished']:.2f} right, "
+        f"{data['target']} after as much {one['on_the_way']:.2f}"
+        for one in data["equal_compute"]
+    ]
+    return [Text(""), table(header, lines, numbers=(2, 4, 5, 6, 7), title=title), *(Text(line) for line in equal)]
+
+
+def _law(task: str, law: Mapping[str, Any], target: str) -> list[RenderableType]:
+    """One task's law: each experiment's prediction beside what was measured, and who changes places."""
+    lines = [
+        (
+            name,
+            "E + A/C^α" if one["law"] == "C" else "E + A/N^α + B/D^β",
+            one["points"],
+            str(one["runs"]),
+            number(one["predicted"]),
+            interval(one["interval"]),
+            number(one["measured"]),
+            UNKNOWN if one["error"] is None else f"{one['error']:+.2%}",
+            "n/a" if one["alarm"] is None else "!" if one["alarm"] else "",
+        )
+        for name, one in law["experiments"].items()
+    ]
+    header = ("experiment", "law", "points", "runs", "predicted", "95 %", "measured", "off by", "residuals")
+    second = [name for name, one in law["experiments"].items() if one["second_step"] is not None]
+    guesses = [name for name in second if law["experiments"][name]["second_step"]["beyond"]]
+    told: list[RenderableType] = [
+        Text(""),
+        table(header, lines, numbers=range(3, 8), title=f"{task}: smaller scales at {target}"),
+    ]
+    if any(one["points"] == "steps" for one in law["experiments"].values()):
+        told.append(
+            Text("Points on the way: their rates had not come down yet, and finished runs of their length end lower.")
+        )
+    if second:
+        told.append(Text("The law is one of the loss of the right answers; a sigmoid turns it into the metric."))
+    if guesses:
+        told.append(Text(f"A guess, the loss is beyond those seen: {', '.join(guesses)}", style="yellow"))
+    told += [
+        Text(
+            f"{one['first']} and {one['second']} change places ({one['probability']:.0%} of resamples)", style="yellow"
+        )
+        for one in law["crossings"]
+    ]
+    return told
+
+
 def costs(data: Mapping[str, Any]) -> RenderableType:
-    """Sums by role, status and experiment, and what stands beside them."""
+    """Sums by role, status, experiment and search, and what stands beside them."""
     totals = data["totals"]
-    groups = [("all runs", totals)]
-    for title, key in (("", "by_role"), ("", "by_status"), ("", "by_experiment")):
-        groups += [(f"{title}{key[3:]} {name or '(discarded searches)'}", own) for name, own in totals[key].items()]
+    groups = [("all runs", "", totals)]
+    for kind in ("role", "status", "experiment", "search"):
+        groups += [(kind, _named(kind, name), own) for name, own in totals[f"by_{kind}"].items()]
     rows = [
         (
+            kind,
             name,
             str(own["runs"]),
             large(own["tokens"]),
@@ -164,9 +215,9 @@ def costs(data: Mapping[str, Any]) -> RenderableType:
             number(own["gpu_hours"], 2),
             UNKNOWN if own["usd"] is None else f"{own['usd']:,.2f}",
         )
-        for name, own in groups
+        for kind, name, own in groups
     ]
-    header = ("", "runs", "tokens", "6ND FLOPs", "FLOPs", "hours", "GPU-hours", "dollars")
+    header = ("kind", "name", "runs", "tokens", "6ND FLOPs", "FLOPs", "hours", "GPU-hours", "dollars")
     lines = [
         f"data: {data['processing']['datasets']} datasets, {_hours_of(data['processing'])}",
         f"evaluation: {data['evaluation']['datasets']} datasets, {_hours_of(data['evaluation'])}",
@@ -180,8 +231,14 @@ def costs(data: Mapping[str, Any]) -> RenderableType:
     if totals["unknown"]:
         lines.append("not told: " + ", ".join(f"{name} of {count}" for name, count in totals["unknown"].items()))
     return Group(
-        table(header, rows, numbers=range(1, 8), title="What was trained"), Text(""), *(Text(line) for line in lines)
+        table(header, rows, numbers=range(2, 9), title="What was trained"), Text(""), *(Text(line) for line in lines)
     )
+
+
+def _named(kind: str, name: str) -> str:
+    if kind == "role":
+        return {"proxy": "proxies", "search": "trials of searches"}.get(name, name)
+    return name or "(of no search any more)"
 
 
 def _agreement(found: Mapping[str, Any]) -> str:

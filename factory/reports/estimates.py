@@ -7,9 +7,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from factory.reports.terminal import table
-from factory.reports.text import clean, count, duration, size
+from factory.reports.text import clean, count, duration, large, size
 
 SHOWN = 4
+PROVED = ("tokens", "searches", "proxies", "evaluations")  # summed up by experiment and by search
 
 
 def estimate(data: Mapping[str, Any]) -> RenderableType:
@@ -27,7 +28,7 @@ def estimate(data: Mapping[str, Any]) -> RenderableType:
             _note(line),
         )
         for line in data["datasets"]
-        if line["cpu_seconds"] is not None or line["disk"] is not None
+        if line["kind"] not in PROVED and (line["cpu_seconds"] is not None or line["disk"] is not None)
     ]
     totals = data["totals"]
     rows.append(
@@ -48,6 +49,7 @@ def estimate(data: Mapping[str, Any]) -> RenderableType:
             numbers=(1, 2, 3, 4, 5),
             title=f"Measured on {count(data['sample']['documents'])} {data['sample']['of']}",
         ),
+        *_proofs(data),
         Text(""),
         Text(
             f"CPU time {_duration(totals['cpu_seconds'])}; with {data['workers']} workers "
@@ -60,6 +62,8 @@ def estimate(data: Mapping[str, Any]) -> RenderableType:
             style="bold",
         ),
     ]
+    if totals["trainings"]:
+        blocks.append(Text(_trained(totals), style="bold"))
     if totals["memory"] is not None:
         blocks.append(
             Text(
@@ -74,6 +78,48 @@ def estimate(data: Mapping[str, Any]) -> RenderableType:
     return Group(*blocks)
 
 
+def _proofs(data: Mapping[str, Any]) -> list[RenderableType]:
+    """Trainings and evaluations by experiment and by search."""
+    if not data["proofs"]:
+        return []
+    rows = [
+        (
+            one["kind"],
+            one["name"],
+            f"{count(one['trainings'])}" + (f" (+{count(one['there'])} there)" if one["there"] else ""),
+            large(one["tokens"]) if one["trainings"] else "",
+            large(one["flops"]) if one["trainings"] else "",
+            _between(one["cpu_seconds"], duration),
+            *((_between(one["gpu_seconds"], duration),) if data["totals"]["gpu_seconds"] else ()),
+            *((_between(one["usd"], _dollars),) if data["totals"]["usd"] else ()),
+            _between(one["disk"], size),
+        )
+        for one in data["proofs"]
+    ]
+    header = ["for", "", "trainings", "tokens", "FLOPs", "CPU time"]
+    header += ["GPU time"] if data["totals"]["gpu_seconds"] else []
+    header += ["dollars"] if data["totals"]["usd"] else []
+    header.append("disk")
+    records = max((line["records"] or 0 for line in data["datasets"]), default=0)
+    of = f"rates of {count(records)} finished trainings" if records else "rates of a few steps, tried here"
+    title = f"Tokens, trainings and evaluations ({of})"
+    return [Text(""), table(header, rows, numbers=range(2, len(header)), title=title)]
+
+
+def _trained(totals: Mapping[str, Any]) -> str:
+    said = f"{count(totals['trainings'])} trainings, {large(totals['flops'])} FLOPs"
+    if totals["gpu_seconds"] is not None:
+        said += f", GPU time {_duration(totals['gpu_seconds'])}"
+    if totals["usd"] is not None:
+        usd = totals["usd"]
+        said += f", {_dollars(usd['value'])} ({_between(usd, _dollars)}) of training"
+    return said
+
+
+def _dollars(value: float) -> str:
+    return f"${value:,.2f}"
+
+
 def _unknown(lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What is not in the totals, by reason."""
     reasons: dict[str, list[str]] = {}
@@ -86,7 +132,14 @@ def _unknown(lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _between(item: Mapping[str, float] | None, shown: Callable[[float], str]) -> str:
-    return "" if item is None else f"{shown(item['low'])} to {shown(item['high'])}"
+    if item is None:
+        return ""
+    low, high = shown(item["low"]), shown(item["high"])
+    if low == high:
+        return high
+    # One unit for both: 0.5 to 1.1 s.
+    (first, *unit), (_, *other) = low.split(" "), high.split(" ")
+    return f"{first if unit == other and len(unit) <= 1 else low} to {high}"
 
 
 def _note(line: Mapping[str, Any]) -> str:

@@ -19,7 +19,12 @@ def render(data: Mapping[str, Any]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(count=count, size=size, duration=duration, clean=clean, value=value)
     source = resources.files("factory.reports").joinpath(TEMPLATE).read_text("utf-8")
-    shown = {**data, "share": share, "plots": _plots(data)}
+    shown = {
+        **data,
+        "share": share,
+        "plots": _plots(data),
+        "against_base": comparison.against_base(data["comparisons"]),
+    }
     return environment.from_string(source).render(shown)
 
 
@@ -38,10 +43,12 @@ def _plots(data: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "links": [_links_plot(item) for item in data["clusters"]],
         "losses": charts.curves(data["losses"], "tokens", "loss (nats per token)"),
+        "learning": [_learning_plot(item) for item in data["learning"]],
         "board": _board_plot(data["leaderboard"]) if data["leaderboard"] else Markup(""),
         "differences": _differences_plot(data["leaderboard"]) if data["leaderboard"] else Markup(""),
-        "forests": {item["other"]: comparison.forest(item) for item in data["comparisons"]},
+        "forests": comparison.forests(data["comparisons"]),
         "searches": {item["search"]: _search_plot(item) for item in data["searches"]},
+        "selections": {item["experiment"]: _selection_plot(item) for item in data["selections"]},
         "mixtures": {name: _mixture_plot(rows) for name, rows in data["mixtures"].items()},
     }
 
@@ -119,6 +126,17 @@ def _span(interval: Mapping[str, float | None] | None) -> tuple[float, float] | 
     return interval["low"], interval["high"]
 
 
+def _learning_plot(item: Mapping[str, Any]) -> Markup:
+    """A task along training: each experiment's mean over seeds with one deviation around, and what guessing gives."""
+    series = {
+        name: [(point["tokens"], point["mean"], point["sd"]) for point in points]
+        for name, points in item["experiments"].items()
+    }
+    better = "higher" if item["higher_is_better"] else "lower"
+    title = f"{clean(item['task'], 40)} ({clean(item['scale'], 20)}), {better} is better"
+    return charts.bands(series, "tokens", title, level=item["baseline"])
+
+
 def _search_plot(item: Mapping[str, Any]) -> Markup:
     """The recommended share of each domain, and in light how much more the natural one is."""
     rows = []
@@ -128,6 +146,19 @@ def _search_plot(item: Mapping[str, Any]) -> Markup:
         pieces.append((max(0.0, natural - recommended), charts.OTHER))
         rows.append((domain["domain"], pieces, f"{recommended:.1%}, natural {natural:.1%}"))
     return charts.bars(rows, right=210)
+
+
+def _selection_plot(item: Mapping[str, Any]) -> Markup:
+    """Documents by how often they are taken."""
+    rows: list[tuple[str, list[tuple[float, str]], str]] = [
+        (
+            f"{step['repeats']}×",
+            [(float(step["documents"]), charts.KEPT if step["repeats"] else charts.DROPPED)],
+            f"{step['documents']:,} documents" + (f", {step['tokens']:,} tokens read" if step["tokens"] else ""),
+        )
+        for step in item["repeats"]
+    ]
+    return charts.bars(rows, right=260) if item["repeated"] else Markup("")
 
 
 def _mixture_plot(rows: list[dict[str, Any]]) -> Markup:

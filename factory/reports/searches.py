@@ -1,6 +1,6 @@
-"""Searches for people: the recommended mixture beside what there is, the best trials, and what the fit is worth."""
+"""Searches for people: the recommended mixture beside what there is, the best mixtures, and what the fit is worth."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -12,6 +12,7 @@ from factory.reports.text import clean, count, duration, value
 MOST_DOMAINS = 40
 MOST_CANDIDATES = 5
 MOST_PROPOSALS = 12
+SHOWN_SHARES = 4  # of a mixture among others
 
 
 def search(data: Mapping[str, Any]) -> RenderableType:
@@ -31,15 +32,7 @@ def search(data: Mapping[str, Any]) -> RenderableType:
         Text(""),
         _shares(data),
         Text(""),
-        table(
-            ("trial", "role", "round", "objective", "mixture"),
-            [
-                (item["trial"], item["role"], item["round"], f"{item['objective']:.4f}", mixture(item["weights"]))
-                for item in data["best"]
-            ],
-            numbers=(2, 3),
-            title="Best trials",
-        ),
+        _best(data["best"]),
     ]
     if data["predicted"]:
         rows = [(name, *(f"{number:.4f}" for number in span)) for name, span in data["predicted"].items()]
@@ -52,6 +45,27 @@ def search(data: Mapping[str, Any]) -> RenderableType:
     use = f"mixture: {{use: searched, search: {data['search']}}}"
     blocks += [Text(""), Text(f"An experiment takes it with  {use}")]
     return Group(*blocks)
+
+
+def _best(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Mixtures by the mean over their seeds; a single training stands out, since luck may be all of it."""
+    rows = []
+    for item in found:
+        style = "" if item["seeds"] > 1 else "dim"
+        deviation = "" if item["deviation"] is None else f"± {item['deviation']:.4f}"
+        seeds = f"{item['seeds']} fresh" if item["fresh"] else str(item["seeds"])
+        cells = (item["mixture"], item["role"], str(item["round"]), f"{item['objective']:.4f}", deviation, seeds)
+        rows.append(
+            [
+                *(Text(clean(cell), style=style) for cell in cells),
+                Text(mixture(item["weights"], SHOWN_SHARES), style=style),
+            ]
+        )
+    header = ("mixture", "role", "round", "objective", "sd", "seeds", "shares")
+    notes = ["Objective: the mean over seeds, sd theirs; of confirmed mixtures only fresh trainings count."]
+    if any(item["seeds"] == 1 for item in found):
+        notes.append("With one seed a mixture may owe its place to luck.")
+    return Group(table(header, rows, numbers=(2, 3, 4, 5), title="Best mixtures"), Text(" ".join(notes), style="dim"))
 
 
 def dry_run(data: Mapping[str, Any]) -> RenderableType:
@@ -67,7 +81,7 @@ def dry_run(data: Mapping[str, Any]) -> RenderableType:
         for item in data["domains"]
     ]
     shown = data["proposals"][:MOST_PROPOSALS]
-    rows = [(item["name"], item["role"], item["seed"], mixture(item["weights"])) for item in shown]
+    rows = [(item["name"], item["role"], item["seed"], mixture(item["weights"], SHOWN_SHARES)) for item in shown]
     more = len(data["proposals"]) - len(shown)
     return Group(
         Text(f"{data['search']}: {data['method']} on the domains of {data['experiment']}", style="bold"),
@@ -82,12 +96,13 @@ def dry_run(data: Mapping[str, Any]) -> RenderableType:
     )
 
 
-def mixture(weights: Mapping[str, float]) -> str:
-    """Shares, largest first: `web .50, code .30`."""
+def mixture(weights: Mapping[str, float], most: int | None = None) -> str:
+    """Shares, largest first: `web .50, code .30`; of `most` domains."""
     ranked = sorted(
         ((name, share) for name, share in weights.items() if share > 0), key=lambda item: (-item[1], item[0])
     )
-    return ", ".join(f"{name} {share:.2f}".replace(" 0.", " .") for name, share in ranked)
+    shown = [f"{name} {share:.2f}".replace(" 0.", " .") for name, share in ranked[:most]]
+    return ", ".join(shown) + (f" and {len(ranked) - len(shown)} more" if len(ranked) > len(shown) else "")
 
 
 def _shares(data: Mapping[str, Any]) -> RenderableType:

@@ -44,9 +44,15 @@ def plan(data: Mapping[str, Any]) -> RenderableType:
     else:
         summary = f"Nothing to do: {cached} datasets are up to date."
     header = ("dataset", "state", "documents", "why")
-    return Group(
-        table(header, rows, numbers=(2,)), Text(""), Text(summary, style="bold"), Text(f"Store: {data['store']}")
-    )
+    refused = [Text(f"✗ 'factory run' refuses: {clean(text, 900)}", style="bold red") for text in data["refused"]]
+    said = [Text(summary, style="bold"), Text(f"Store: {data['store']}")]
+    return Group(table(header, rows, numbers=(2,)), Text(""), *said, *refused)
+
+
+def failures(records: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """What could not be made the last time, and why."""
+    lines = [f"✗ failed at {item['ended']}: {item['place']}: {item['name']}: {item['text']}" for item in records]
+    return Group(*(Text(clean(line, 600), style="red") for line in lines))
 
 
 def status(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -271,14 +277,9 @@ def ledger(data: Mapping[str, Any]) -> RenderableType:
     """The books, and what does not add up."""
     lines = []
     for snapshot, books in data["documents"].items():
-        skipped, errors = sum(books["skipped"].values()), sum(books["errors"].values())
-        lines.append(
-            (
-                f"documents@{snapshot}",
-                f"{books['records']:,} records = {books['rows']:,} rows + {skipped:,} skipped",
-                f"{errors:,} errors {_kinds(books['errors'])}",
-            )
-        )
+        skipped, errors = (f"{sum(books[key].values()):,} {key} {_kinds(books[key])}" for key in ("skipped", "errors"))
+        records = f"{books['records']:,} records = {books['rows']:,} rows + {skipped}"
+        lines.append((f"documents@{snapshot}", records.rstrip(), errors.rstrip()))
     for label, books in data["decisions"].items():
         dropped, errors = sum(books["dropped"].values()), sum(books["errors"].values())
         text = f"{books['rows']:,} rows = {books['kept']:,} kept + {dropped:,} dropped + {errors:,} errors"
@@ -293,40 +294,6 @@ def ledger(data: Mapping[str, Any]) -> RenderableType:
 
 def _kinds(kinds: Mapping[str, int]) -> str:
     return f"({', '.join(f'{kind} {number:,}' for kind, number in kinds.items())})" if kinds else ""
-
-
-def leaderboard(notes: Mapping[str, Any]) -> RenderableType:
-    """Experiments, best first, with intervals over seeds and verdicts against the base; what was left out, and why."""
-    board = notes["board"]
-    rows = []
-    for cells in notes["rows"]:
-        outcome = cells[6].split(" ")[0]
-        rows.append([*cells[:6], Text(cells[6], style=STATES.get(outcome, "")), *cells[7:]])
-    direction = "higher" if board["higher_is_better"] else "lower"
-    blocks: list[RenderableType] = [
-        table(notes["header"], rows, numbers=[0, 3, 4, 5, *range(7, len(notes["header"]))], title="Leaderboard"),
-        Text(
-            f"{board['primary']}: {direction} is better; ± is the 95 % interval over seeds; difference is to {board['base']}",
-            style="dim",
-        ),
-    ]
-    blocks += [
-        Text(
-            f"noise floor at {floor['scale']}: seeds differ by {floor['noise']['sigma']:.4f}; a difference under "
-            f"{floor['detectable']:.4f} is not seen",
-            style="dim",
-        )
-        for floor in board["noise"]
-        if floor["detectable"] is not None and floor["task"] in (board["primary"], *board["primary_tasks"][:1])
-    ]
-    blocks += [
-        Text(
-            f"invalid: {item['experiment']} {item['scale']} seed {item['seed']}: {clean(item['reason'], 200)}",
-            style="red",
-        )
-        for item in board["invalid"]
-    ]
-    return Group(*blocks)
 
 
 def story(data: Mapping[str, Any]) -> RenderableType:
@@ -549,28 +516,3 @@ def backfill(data: Mapping[str, Any]) -> RenderableType:
     ]
     lines += [f"{name}: {value(item, 300)}" for name, item in rest.items()]
     return Group(table(("dataset", "before"), rows), Text(clean("\n".join(lines), lines=True)))
-
-
-def evaluated(data: Mapping[str, Any]) -> RenderableType:
-    """Scores of a checkpoint by task, with what guessing gives, and lm-eval's where it ran."""
-    rows = []
-    for label, task in data["tasks"].items():
-        named = task.get("harness") or {task["metric"].partition("@")[0]: task["score"]}
-        for metric, score in named.items():
-            theirs = task.get("lm_eval", {}).get("metrics", {}).get(metric)
-            apart = task.get("differences", {}).get(metric)
-            guessed = task["baseline"] if metric.startswith("acc") else None
-            speed = task["items"] / task["cpu_seconds"] if task["cpu_seconds"] else None
-            shown = [("" if one is None else f"{one:.4f}") for one in (score, guessed, theirs)]
-            rate = "" if speed is None else f"{speed:,.0f}"
-            rows.append((label, metric, *shown, "" if apart is None else f"{apart:.1e}", count(task["items"]), rate))
-    header = ["task", "metric", "score", "guessing", "lm-eval", "apart", "items", "items/s"]
-    if not any("lm_eval" in task for task in data["tasks"].values()):
-        rows = [(*row[:4], *row[6:]) for row in rows]
-        header = [*header[:4], *header[6:]]
-    return Group(
-        table(header, rows, numbers=range(2, len(header))),
-        Text(
-            f"{data['checkpoint']}: texts begin with its {data['start'].upper()}; {data['context']:,} tokens of context."
-        ),
-    )
