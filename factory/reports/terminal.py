@@ -1,7 +1,7 @@
 """Tables for the terminal: plain data in, things rich can print out. What documents say never reaches it as markup."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -14,6 +14,7 @@ from factory.reports.text import clean, count, duration, share, size, value
 STATES = {"cached": "green", "make": "yellow", "waits": "dim", "better": "green", "worse": "red", "undecided": "dim"}
 MARKS = {"fine": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗", "bold red")}
 WHY_SHOWN = 3
+NAME_WIDTH = 32
 
 
 def table(
@@ -21,10 +22,15 @@ def table(
 ) -> Table:
     """A table of text; columns whose index is in `numbers` stand right."""
     made = Table(title=Text(title, style="bold") if title else None, title_justify="left", box=None, pad_edge=False)
+    cells = [[item if isinstance(item, Text) else Text(clean(item)) for item in row] for row in rows]
+    # What a row is of stays whole where there is little room; ranges of numbers may be folded.
+    named = min(NAME_WIDTH, max((row[0].cell_len for row in cells), default=0))
     for index, name in enumerate(header):
-        made.add_column(Text(name, style="dim"), justify="right" if index in numbers else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(item if isinstance(item, Text) else Text(clean(item)) for item in row))
+        justify: Literal["left", "right"] = "right" if index in numbers else "left"
+        least = named if index == 0 else None
+        made.add_column(Text(name, style="dim"), justify=justify, overflow="fold", min_width=least)
+    for row in cells:
+        made.add_row(*row)
     return made
 
 
