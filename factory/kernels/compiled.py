@@ -45,8 +45,23 @@ def bare_kernel(function: Function) -> Function:
 
 
 def bare_inner(function: Function) -> Function:
-    """A part of bare kernels of the same module, put in place where it is called."""
+    """A part of bare kernels of this package, put in place where it is called."""
     compiled: Function = numba.njit(nogil=True, _nrt=False, forceinline=True)(function)
+    return compiled
+
+
+# What may be changed in sums of floats so that vectors make them. Not that there are no infinities and no NaN.
+_REORDERED = {"contract", "nsz", "arcp", "reassoc", "afn"}
+
+
+def float_kernel(function: Function) -> Function:
+    """A kernel whose sums may be added in any order, a vector at a time; a division by nought gives infinity or NaN."""
+    return _compiled(function, nogil=True, fastmath=_REORDERED, error_model="numpy")
+
+
+def float_inner(function: Function) -> Function:
+    """A part of such kernels of the same module, put in place where it is called."""
+    compiled: Function = numba.njit(nogil=True, fastmath=_REORDERED, error_model="numpy", forceinline=True)(function)
     return compiled
 
 

@@ -74,12 +74,12 @@ def train(
     average: Average | None = None,
     save: Callable[[Progress], None] = lambda progress: None,
     save_every: int | None = None,
-    anneal: Callable[[int], None] = lambda step: None,
+    keep: Callable[[int], None] = lambda step: None,
     report: Report | None = None,
 ) -> str | None:
     """Run to the last step of the order; returns why the run is invalid, or None. `progress` is moved along.
 
-    `anneal` is called with the number of steps done after every one; it keeps what the schedule says is annealed.
+    `keep` is called with the number of steps done after every one; it keeps models of the way, where they are asked for.
     """
     steps, rank_and_world = order.steps, world()
     parameters = list(model.parameters())
@@ -115,7 +115,7 @@ def train(
             average.after(progress.step)
         seconds = time.perf_counter() - begun
         progress.seconds += seconds
-        anneal(progress.step)
+        keep(progress.step)
         if save_every and progress.step % save_every == 0 and progress.step < steps:
             save(progress)
         if report is not None:
