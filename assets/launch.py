@@ -131,7 +131,7 @@ def _execute(
     selection: Sequence[dg.AssetKey],
     tags: dict[str, str],
 ) -> None:
-    before = set(factory.outcomes)
+    before = dict(factory.outcomes)
     factory.problem = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.PreviewWarning)  # of Pipes, about its own insides
@@ -147,13 +147,18 @@ def _execute(
             raise KeyboardInterrupt from None
     if result.success:
         return
-    if factory.problem is not None:
-        raise factory.problem
-    failed = [outcome for name, outcome in factory.outcomes.items() if name not in before and not outcome.passed]
+    failed = [one for name, one in factory.outcomes.items() if before.get(name) is not one and not one.passed]
+    problem = factory.problem
+    if problem is not None and not isinstance(problem, RunFailed):
+        raise problem
     if any(outcome.node.kind in SHARED for outcome in failed):
         raise LedgerError("\n".join(outcome.why for outcome in failed))
-    if failed:
-        raise RunFailed([failure_of(outcome.node, LedgerError(outcome.why)) for outcome in failed], {})
+    failures = {one.node.name: failure_of(one.node, LedgerError(one.why)) for one in failed}
+    if problem is not None:  # of one step; gates may have been missed in others
+        told = {failure.name: failure for failure in problem.failures}
+        raise RunFailed(list({**failures, **told}.values()), problem.skipped)
+    if failures:
+        raise RunFailed(list(failures.values()), {})
     errors = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
     raise FactoryError(
         f"The run {result.run_id} failed: {errors[0].to_string() if errors and errors[0] else 'no step says why'}"
@@ -169,7 +174,7 @@ def _go_on(
     *,
     with_report: bool,
 ) -> None:
-    """Make what does not need what failed; always raises, with all that failed and was skipped.
+    """Make what does not need what failed; raises RunFailed at the end, with all that failed and was skipped.
 
     A run of several kinds would stop before what comes after a failed step, for all partitions: so each kind is a run.
     """
@@ -180,6 +185,9 @@ def _go_on(
             _execute(job, instance, factory, selection, tags)
         except RunFailed as more:
             failures.update({failure.name: failure for failure in more.failures})
+        # A partition is made whole: what failed of it is tried again with the rest, and may be there now.
+        for name in [name for name in failures if name in factory.outcomes and factory.outcomes[name].passed]:
+            del failures[name]
 
     for kind in dict.fromkeys(node.kind for node in nodes):
         causes, _ = consequences(factory.recipe, graph, failures)
@@ -194,6 +202,8 @@ def _go_on(
     causes, skipped = consequences(factory.recipe, graph, failures)
     if with_report and "leaderboard" not in causes:
         execute([REPORT], {})
+    if not failures:
+        return
     asked = {node.name for node in nodes}
     skipped = {name: because for name, because in skipped.items() if name in asked}
     raise RunFailed(list(failures.values()), skipped, list(factory.outcomes.values()))

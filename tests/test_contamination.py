@@ -616,3 +616,11 @@ def test_noise_changes_the_share_it_says() -> None:
     noisy = disturb(text, ["other"], 0.1, random.Random(0))
     assert noisy.split().count("other") == 10
     assert written(Item("t", "", 0, "q?", ("a", "b"), ("b",), "p")) == "p\nq?\nA. a\nB. b\nAnswer: b"
+
+
+def test_answers_that_lack_a_column_which_came_later_are_compared_all_the_same() -> None:
+    from factory.evaluation.runs import Run
+    from factory.evaluation.table import EVALUATION
+
+    run = Run("raw", "nano", 0, {}, EVALUATION.empty_table().drop_columns(["passage"]))
+    assert split_by_contamination([run])[0].items.equals(run.items)

@@ -237,6 +237,24 @@ def test_of_a_failed_gate_only_what_reads_it_is_left_out(copy: Failed) -> None:
     assert error.exit_code == 6
 
 
+def test_what_an_earlier_run_failed_at_stops_none_of_the_others(copy: Failed) -> None:
+    shutil.rmtree(copy.folder / "store" / "evaluations")
+    with pytest.raises(RunFailed) as caught:
+        copy.workspace().run(["evaluations"], upstream=False)
+    assert {failure.name for failure in caught.value.failures} == {"mixture/big", "proxies/start@nano-0"}
+    assert set(caught.value.skipped) == {"evaluations/big@nano-0", "evaluations/start@nano-0"}
+    assert {"evaluations/raw@nano-0", "evaluations/found@nano-0"} == set(made(caught.value.outcomes))
+
+
+def test_a_missed_gate_that_nothing_waits_for_is_told_with_what_failed(copy: Failed) -> None:
+    rule = "{filters: {none: {use: in_range, column: words_words, min: 9000}}}"
+    scored = BROKEN.replace("tokenizer:", "scorers: {words: {use: word_statistics}}\ntokenizer:", 1)
+    empty = scored.replace("  found:", f"  none: {rule}\n  found:")
+    Path(copy.recipe).write_text(empty)
+    error = copy.run("selection/none", "mixture/big")
+    assert {failure.name for failure in error.failures} == {"selection/none", "mixture/big"}
+
+
 # --- a search
 
 

@@ -661,6 +661,7 @@ def test_a_sample_depends_on_seed_prompt_and_number_alone(model: Checkpoint) -> 
     found = write(model, prompts, how)
     assert write(model, prompts[::-1], how)[::-1] == found
     assert [own[:2] for own in write(model, prompts, replace(how, samples=2))] == [own[:2] for own in found]
+    assert write(model, prompts, how, kept=1) == found, "one prompt at a time, where memory is short"
     assert write(replace(model, stream=None), prompts[:2], how) == found[:2]
     assert write(model, prompts, replace(how, seed=4)) != found
     assert len({text for own in found for text in own}) > 50
@@ -716,3 +717,13 @@ def test_what_is_written_is_judged_by_prompt(model: Checkpoint) -> None:
     found = toxicity.said(texts, lambda given: [float(text == texts[1][2]) for text in given])
     assert found["prompts"] == 2
     assert found["any_share"] >= 0.5
+
+
+def test_what_is_written_is_counted_before_anything_is_written(model: Checkpoint) -> None:
+    from factory.recipes.trial_training import count_items
+
+    files = {"svamp.jsonl": lines([{"context": "which", "answer": "of", "chain_of_thought": "the"} for _ in range(9)])}
+    config = Core(uri="", task="svamp_cot", few_shot=0)
+    whole, few = (count_items(model, one, files) for one in (config, config.model_copy(update={"limit": 3})))
+    assert (whole[0], few[0]) == (9, 3)
+    assert 0 < few[1] < whole[1]

@@ -43,21 +43,7 @@ def score_written(
     model: Checkpoint, config: Core, files: Mapping[str, bytes], progress: Progress
 ) -> list[dict[str, Any]]:
     """The rows of a generating task."""
-    name = task_name(config, files)
-    asked = TASKS[name]
-    questions = [
-        _question(name, record, f"{file}:{number}", f"{file}, line {number} (from 0)")
-        for file in sorted(files)
-        for number, record in records(file, files[file])
-    ]
-    if not questions:
-        raise InputError(f"evaluate: no item in {', '.join(sorted(files))}.")
-    kept = [questions[at] for at in chosen([question.id for question in questions], config.limit)]
-    count = asked.shots if config.few_shot is None else config.few_shot
-    prompts = [_prompt(question, questions, count, asked.delimiter, config.shot_seed) for question in kept]
-    longest = max(len(tokens) for tokens in model.encode([answer for own in questions for answer in _answers(own)]))
-    reasoned = any(question.reasoned for question in questions)
-    how = Sampling(tokens=longest + BUFFER * reasoned, temperature=0.0, stops=STOPS if reasoned else ())
+    kept, prompts, how = _asked(model, config, files)
     texts = [own[0] for own in write(model, prompts, how, progress)]
     written = model.encode([text or " " for text in texts])
     return [
@@ -73,6 +59,32 @@ def score_written(
         }
         for question, text, tokens in zip(kept, texts, written, strict=True)
     ]
+
+
+def count_written(model: Checkpoint, config: Core, files: Mapping[str, bytes]) -> tuple[int, int]:
+    """The items of a generating task, and the tokens that are read and written for them, at most."""
+    kept, prompts, how = _asked(model, config, files)
+    return len(kept), sum(map(len, model.encode(prompts))) + len(kept) * how.tokens
+
+
+def _asked(model: Checkpoint, config: Core, files: Mapping[str, bytes]) -> tuple[list[Question], list[str], Sampling]:
+    """The questions, what is written after, and how."""
+    name = task_name(config, files)
+    asked = TASKS[name]
+    questions = [
+        _question(name, record, f"{file}:{number}", f"{file}, line {number} (from 0)")
+        for file in sorted(files)
+        for number, record in records(file, files[file])
+    ]
+    if not questions:
+        raise InputError(f"evaluate: no item in {', '.join(sorted(files))}.")
+    kept = [questions[at] for at in chosen([question.id for question in questions], config.limit)]
+    count = asked.shots if config.few_shot is None else config.few_shot
+    prompts = [_prompt(question, questions, count, asked.delimiter, config.shot_seed) for question in kept]
+    longest = max(len(tokens) for tokens in model.encode([answer for own in questions for answer in _answers(own)]))
+    reasoned = any(question.reasoned for question in questions)
+    how = Sampling(tokens=longest + BUFFER * reasoned, temperature=0.0, stops=STOPS if reasoned else ())
+    return kept, prompts, how
 
 
 def is_right(text: str, right: Sequence[str]) -> bool:

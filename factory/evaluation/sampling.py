@@ -16,6 +16,7 @@ from factory.core.seeds import generator_for
 from factory.evaluation.checkpoint import Checkpoint
 
 LANES = 64  # samples that are written side by side
+KEPT = 1 << 28  # numbers of their keys and values: 1 GiB; of large models fewer are written side by side
 Progress = Callable[[int], None]
 
 
@@ -32,7 +33,12 @@ class Sampling:
 
 
 def write(
-    model: Checkpoint, prompts: Sequence[str], how: Sampling, progress: Progress = lambda done: None
+    model: Checkpoint,
+    prompts: Sequence[str],
+    how: Sampling,
+    progress: Progress = lambda done: None,
+    *,
+    kept: int = KEPT,
 ) -> list[list[str]]:
     """The continuations of each prompt, without what stops them. Prompts that do not fit lose their left end."""
     room = model.context - how.tokens
@@ -49,10 +55,22 @@ def write(
         some = prompts[begin : begin + at_once]
         fed = [[model.start, *tokens[max(0, len(tokens) - room + 1) :]] for tokens in model.encode(some)]
         draws = [generator_for(how.seed, f"sample {k} of {prompt}") for prompt in some for k in range(count)]
-        texts = _written(model, fed, count, how, draws)
+        size = max(1, kept // (count * _kept(model) * (max(map(len, fed)) + how.tokens)))
+        texts: list[str] = []
+        for at in range(0, len(fed), size):
+            texts += _written(model, fed[at : at + size], count, how, draws[at * count : (at + size) * count])
         found += [texts[at : at + count] * (how.samples // count) for at in range(0, len(texts), count)]
         progress(len(found))
     return found
+
+
+def _kept(model: Checkpoint) -> int:
+    """Numbers of the keys and values of one token."""
+    if model.stream is not None:
+        shape = model.stream.shape
+        return 2 * int(shape.layers * shape.kv_heads * shape.head_width)
+    config = model.network.config
+    return 2 * max(1, getattr(config, "num_hidden_layers", 1) * getattr(config, "hidden_size", 1))
 
 
 def _written(

@@ -16,7 +16,7 @@ _BIAS, _SHIFT = np.int32(127), np.int32(23)
 
 @float_inner
 def exp(x: Any) -> Any:
-    """e^x to 3e-7 of its value between e^-87 and e^88, which stand for all beyond; NaN stays NaN."""
+    """e^x to 5e-7 of its value between e^-87 and e^88, which stand for all beyond; NaN stays NaN."""
     x = _LEAST if x < _LEAST else x
     x = _MOST if x > _MOST else x
     scaled = x * _LOG2_E
@@ -28,7 +28,7 @@ def exp(x: Any) -> Any:
 
 @float_inner
 def largest(row: Any) -> Any:
-    """NaN where one of the row is."""
+    """A NaN among them may be passed over: e^x, for which the largest is taken away, still tells it."""
     # As integers in the order of the floats: compilers make vectors of their maximum, and not of floats' with its NaN.
     bits = row.view(np.int32)
     most = np.int32(-0x80000000)

@@ -31,6 +31,7 @@ def merge_greedily(
 ) -> dict[str, Any]:
     """The average of those that the greedy soup of a task's file takes, with the scores it was chosen by."""
     _check(checkpoints, out)
+    os.makedirs(os.path.dirname(os.path.abspath(out)), exist_ok=True)
     single = {path: _score(path, task, limit, settings) for path in checkpoints}
     sign = -1.0 if single[checkpoints[0]]["higher_is_better"] else 1.0
     tried: list[dict[str, Any]] = []

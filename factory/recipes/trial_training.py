@@ -15,7 +15,7 @@ from typing import Any
 from factory.core.errors import FactoryError
 from factory.core.manifest import Manifest, Part
 from factory.evaluation.likelihood import Row, RowScore
-from factory.evaluation.tasks import TaskSettings, find_task
+from factory.evaluation.tasks import Core, TaskSettings, find_task
 from factory.execution.tasks import Context, Payload, Task
 from factory.recipes.recipe import Recipe
 from factory.recipes.references import matching_files, open_file
@@ -80,6 +80,8 @@ def try_training(
     spec = {"seed": [recipe.seed, 0], "tokens": 0}
     available = {name: int(share * pool.notes["tokens"]) for name, share in pool.notes["shares"].items()}
     train = proxies.payload_of(bench, label, pool, tokenizer, spec, epochs={})
+    if not sum(available.values()):
+        raise FactoryError("what the sample keeps has no tokens to try it on; a larger --sample may have some")
     payload = {
         "train": {**train, "average": 1, "checkpoints": 1, "usd_per_hour": None},
         "available": sum(available.values()),
@@ -177,7 +179,6 @@ def _too_much(scale: Scale, vocabulary: int) -> bool:
 
 def evaluate_a_little(payload: Payload, context: Context) -> dict[str, Any]:
     """Task: a few items of each task, answered three times; and all items, counted."""
-    from factory.evaluation.asking import ask
     from factory.evaluation.checkpoint import load_checkpoint
     from factory.evaluation.evaluate import read_task
 
@@ -202,10 +203,7 @@ def evaluate_a_little(payload: Payload, context: Context) -> dict[str, Any]:
     for limit in (FEW_ITEMS, MORE_ITEMS, None):
         found = {}
         for label, config in tasks.items():
-            counting = Counting(model)
-            asked_of = config if limit is None else limited(config, limit)
-            rows, _ = ask(counting, asked_of, files[label], lambda total: lambda done: None)
-            found[label] = (len(rows), counting.tokens)
+            found[label] = count_items(model, config if limit is None else limited(config, limit), files[label])
         counted.append(found)
     few, more = (sum(tokens for _, tokens in found.values()) for found in counted[:2])
     token = max(0.0, spent[2] - spent[1]) / max(1, more - few) or spent[2] / max(1, more)
@@ -223,6 +221,19 @@ def limited(config: TaskSettings, most: int) -> TaskSettings:
     if "limit" not in type(config).model_fields:
         return config
     return config.model_copy(update={"limit": min(most, getattr(config, "limit", None) or most)})
+
+
+def count_items(model: Any, config: TaskSettings, files: Mapping[str, bytes]) -> tuple[int, int]:
+    """The items of a task, and the tokens a model is fed for them."""
+    from factory.evaluation import asking, core, generation
+
+    if isinstance(config, Core):
+        own = {name: data for name, data in files.items() if not name.startswith("@")}
+        if core.TASKS[core.task_name(config, own)].kind == "generation":
+            return generation.count_written(model, config, own)
+    counting = Counting(model)
+    rows, _ = asking.ask(counting, config, files, lambda total: lambda done: None)
+    return len(rows), counting.tokens
 
 
 class Counting:

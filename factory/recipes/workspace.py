@@ -297,6 +297,8 @@ class Workspace:
                 self._settle(outcome, course)
         self._forget(course)
         if course.failures:
+            for name, outcome in course.blocked.items():  # those that nothing waited for are told, too
+                course.causes.setdefault(name, failure_of(outcome.node, LedgerError(outcome.why)))
             listed = any(outcome.node.kind in PARTIAL for outcome in course.outcomes)
             note = "The leaderboard compares the others, and lists what failed." if listed else ""
             raise RunFailed(course.failures, course.skipped, course.outcomes, note=note)
@@ -332,11 +334,14 @@ class Workspace:
                 course.found[name] = manifest
                 continue
             cause = course.causes.get(name) or self._remembered(name, course.known)
-            if cause is None or (name not in course.causes and node.kind not in PARTIAL):
+            if cause is None or (self.fail_fast and node.kind not in PARTIAL):
                 last = f" The last time, this failed: {cause.line}" if cause is not None else ""
                 raise FactoryError(
                     f"{node.name} reads {name}, which is not there or is out of date. Run '{name}' first.{last}"
                 )
+            if node.kind not in PARTIAL:  # one seed of several, say: told as in the run it failed in
+                course.causes.setdefault(name, cause)
+                course.causes.setdefault(cause.name, cause)
             lacks[name] = cause
         if not lacks:
             return self._work(node, course.found)

@@ -156,7 +156,7 @@ def _read_all(benchmarks: Mapping[str, Benchmark], files: Files) -> tuple[list[I
             except _Wrong as error:
                 wrong.append(f"benchmark '{task}': {error.named(shown)}")
             if len(items) > MAX_ITEMS:
-                raise InputError(f"contamination: more than {MAX_ITEMS:,} items of benchmarks. Name fewer benchmarks.")
+                raise InputError(f"more than {MAX_ITEMS:,} items of benchmarks. Name fewer benchmarks in a scorer.")
         if (len(items), len(wrong)) == before:
             wrong.append(
                 f"benchmark '{task}': no item in {benchmark.uri or 'its records'}"

@@ -167,10 +167,13 @@ def _counted(
             support[columns["item"][at]] = known.get((hashes[name], int(line)))
         # Bins of another pool are other questions.
         pools = {item: None if one is None else one.pool for item, one in support.items()}
+        renamed = {
+            digest: digest_bytes(canonical_json([digest, pools]).encode())
+            for digest in {columns["task_digest"][at] for at in own}
+        }
         for at in own:
             one = support[columns["item"][at]]
-            asked_as = canonical_json([columns["task_digest"][at], pools])
-            columns["task_digest"][at] = digest_bytes(asked_as.encode())
+            columns["task_digest"][at] = renamed[columns["task_digest"][at]]
             columns["domain"][at] = NOT_COUNTED if one is None else bin_of(one.pool, per_decade)
             columns["group"][at] = NOT_COUNTED if one is None else bin_of(one.count, per_decade)
             if one is not None:
