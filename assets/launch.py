@@ -21,7 +21,7 @@ from assets.resources import Factory, settings_for
 from assets.services import backfill, ui, ui_command
 from assets.snapshots import INPUTS
 from factory.core.errors import FactoryError, LedgerError
-from factory.recipes.failures import SHARED, RunFailed, failure_of
+from factory.recipes.failures import LISTED, SHARED, RunFailed, failure_of
 from factory.recipes.gates import Check
 from factory.recipes.graph import Node
 from factory.recipes.progress import Progress, Silent
@@ -206,7 +206,9 @@ def _go_on(
         return
     asked = {node.name for node in nodes}
     skipped = {name: because for name, because in skipped.items() if name in asked}
-    raise RunFailed(list(failures.values()), skipped, list(factory.outcomes.values()))
+    outcomes = list(factory.outcomes.values())
+    note = LISTED if any(outcome.node.kind == "leaderboard" for outcome in outcomes) else ""
+    raise RunFailed(list(failures.values()), skipped, outcomes, note=note)
 
 
 __all__ = ["Outcome", "backfill", "run", "ui", "ui_command"]

@@ -15,6 +15,7 @@ from factory.recipes.graph import Node
 SHARED = ("documents", "models", "scores", "keys", "encodings", "links")
 STOPPING = (IntegrityError, StoreError, LeaseHeld, DoesNotFit)
 MOST_NAMED = 6
+LISTED = "The leaderboard compares the others, and lists what failed."
 
 
 @dataclass(frozen=True)

@@ -307,9 +307,7 @@ def training_plan(workspace: Workspace, experiment: Experiment, manifest: Manife
     scale = proxy_scale(experiment.proxy)
     name = f"proxies/{experiment.label}@{experiment.proxy.scale}-{seed}"
     if name not in workspace.graph:
-        raise FactoryError(
-            f"export: {name} is not in the recipe, which trains {experiment.proxy.seeds} seeds from 0 on."
-        )
+        raise FactoryError(f"{name} is not in the recipe, which trains {experiment.proxy.seeds} seeds from 0 on.")
     spec = workspace.graph[name].spec
     run_seed = spec["seed"][0]
     laid_out = {key: spec[key] for key in LAID_OUT if key in spec}

@@ -26,7 +26,7 @@ from factory.core.sizes import DEFAULT_MEMORY, read_size
 from factory.execution.local import LocalExecutor
 from factory.execution.tasks import Executor, Task
 from factory.recipes import limits
-from factory.recipes.failures import SHARED, Failure, RunFailed, failure_of, stops_everything
+from factory.recipes.failures import LISTED, SHARED, Failure, RunFailed, failure_of, stops_everything
 from factory.recipes.gates import Check, check_gates, gate_limits
 from factory.recipes.graph import COLUMN_KINDS, Node, build_graph
 from factory.recipes.inputs import Inputs, find_inputs
@@ -300,7 +300,7 @@ class Workspace:
             for name, outcome in course.blocked.items():  # those that nothing waited for are told, too
                 course.causes.setdefault(name, failure_of(outcome.node, LedgerError(outcome.why)))
             listed = any(outcome.node.kind in PARTIAL for outcome in course.outcomes)
-            note = "The leaderboard compares the others, and lists what failed." if listed else ""
+            note = LISTED if listed else ""
             raise RunFailed(course.failures, course.skipped, course.outcomes, note=note)
         return course.outcomes
 
