@@ -53,12 +53,12 @@ def problems(**sections):
         ({"experiments": {"full": {"proxy": "nano"}}}, "experiments.full.proxy: a map is meant, this is text"),
         (
             {"mixture": {**RECIPE["mixture"], "tokens": 10_879}},
-            "experiments.full.mixture.tokens: 10,879 tokens are 20 steps at scale nano, which warms up for 20. "
+            "mixture.tokens: 10,879 tokens are 20 steps at scale nano, which warms up for 20. "
             "Ask for at least 10,880 tokens, or take a smaller scale.",
         ),
         (
             {"proxy": {"overrides": {"warmup_steps": 40}}},
-            "experiments.full.mixture.tokens: 20,000 tokens are 38 steps at scale nano, which warms up for 40",
+            "mixture.tokens: 20,000 tokens are 38 steps at scale nano, which warms up for 40",
         ),
         ({"proxy": {"overrides": {"schedule": "cosin"}}}, "schedule 'cosin' is not one of cosine, linear"),
         ({"searches": {"r": {**GRID, "tokens": 5_000}}}, "searches.r.tokens: 5,000 tokens are 9 steps at scale nano"),
