@@ -3,6 +3,7 @@
 The same tests run on processes of this machine and on a Ray cluster; what only one of them promises is below.
 """
 
+import functools
 import os
 import signal
 import subprocess
@@ -206,7 +207,10 @@ with LocalExecutor(2) as local:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_their_coordinator(how, tmp_path):
-    coordinator = subprocess.Popen([sys.executable, "-c", COORDINATOR, str(tmp_path)], stderr=subprocess.DEVNULL)
+    # A shell that runs the tests in the background has SIGINT ignored, and children inherit that.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = [sys.executable, "-c", COORDINATOR, str(tmp_path)]
+    coordinator = subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=heard)
     try:
         eventually(lambda: len(list(tmp_path.iterdir())) == 2, 30)
         coordinator.send_signal(how)
